@@ -1,0 +1,71 @@
+"""The door of kpod: all that a stage, a notebook or a plug-in imports.
+
+Names are loaded on first use, so that `kpod --version` and a run with nothing to do stay instant.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kpod.runner.context import Context
+    from kpod.runner.errors import (
+        Interrupted,
+        KpodError,
+        MissingExtra,
+        Position,
+        Problem,
+        RecipeError,
+        SettingError,
+        StageError,
+    )
+    from kpod.runner.fields import Doc, Ge, Gt, Le, LocalPath, Lt, MinItems, Pattern, Volatile
+    from kpod.runner.inspection import Inspectable, InspectedExample, InspectedToken
+    from kpod.runner.record import (
+        Assignment,
+        Curriculum,
+        Difficulty,
+        Kind,
+        Metric,
+        Model,
+        Prediction,
+        Question,
+        Rationale,
+        Record,
+        TokenWeights,
+        Usage,
+        content_id,
+    )
+    from kpod.runner.source import HubRepository, LocalFile, PackageFile, Source
+    from kpod.runner.stage import Input, Output, Stage, View
+
+_HOMES = {
+    "kpod.runner.context": ("Context",),
+    "kpod.runner.errors": (
+        "Interrupted", "KpodError", "MissingExtra", "Position", "Problem", "RecipeError",
+        "SettingError", "StageError",
+    ),
+    "kpod.runner.fields": ("Doc", "Ge", "Gt", "Le", "LocalPath", "Lt", "MinItems", "Pattern", "Volatile"),
+    "kpod.runner.inspection": ("Inspectable", "InspectedExample", "InspectedToken"),
+    "kpod.runner.record": (
+        "Assignment", "Curriculum", "Difficulty", "Kind", "Metric", "Model", "Prediction", "Question",
+        "Rationale", "Record", "TokenWeights", "Usage", "content_id",
+    ),
+    "kpod.runner.source": ("HubRepository", "LocalFile", "PackageFile", "Source"),
+    "kpod.runner.stage": ("Input", "Output", "Stage", "View"),
+}  # fmt: skip
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = [
+    *_HOME_OF,
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name from its module on first use."""
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(home), name)
+    globals()[name] = value
+    return value

@@ -1,0 +1,286 @@
+"""What a run leaves behind: everything needed to explain it, compare it and run it again, in one folder.
+
+runs/<UTC stamp>-<name>-<key6>/ holds recipe.yaml (as given), resolved.yaml (running it gives the same keys), origins.json,
+events.jsonl, stages/<id>/ (links into the store, so that the archive survives its clean-up), inputs/ (the local files it
+read), and run.json, written last: a run without it is resumable, never complete.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+from kpod.runner import document
+from kpod.runner.canonical import digest_of, pretty_json
+from kpod.runner.disk import DISK, Disk
+from kpod.runner.errors import KpodError, nearest
+from kpod.runner.events import read_events, utc_now
+from kpod.runner.recipe import Recipe
+from kpod.runner.record import Record
+from kpod.runner.store import Entry, Manifest
+
+FORMAT = 1
+# On another file system an output is copied up to this size; a bigger one is named by its digest (DESIGN 5).
+COPY_LIMIT_B = 1_000_000_000
+
+RecordT = TypeVar("RecordT", bound=Record)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArchivedUnit:
+    """One unit of an archived run.
+
+    Args:
+        name, stage, element: `scores[kpod]`, `scores`, `kpod` (None where the stage is one unit).
+        status, reason: what became of it and why.
+        config: its settings, `auto` resolved.
+        manifest: of the result.
+    """
+
+    name: str
+    stage: str
+    element: str | None
+    uses: str
+    status: str
+    reason: str
+    seconds: float
+    config: dict[str, Any]
+    wires: dict[str, list[str]]
+    manifest: Manifest
+
+
+class Archive:
+    """One run's folder, for reading."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.folder.name
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the run came to its end."""
+        return (self.folder / "run.json").exists()
+
+    @cached_property
+    def facts(self) -> dict[str, Any]:
+        """run.json.
+
+        Raises:
+            KpodError: the run is not complete, or of another version.
+        """
+        path = self.folder / "run.json"
+        if not path.exists():
+            raise KpodError(f"{self.name} did not come to its end; the same command continues it")
+        facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if facts.get("format") != FORMAT:
+            raise KpodError(
+                f"{self.name} has archive format {facts.get('format')}, this kpod reads {FORMAT}"
+            )
+        return facts
+
+    @cached_property
+    def units(self) -> dict[str, ArchivedUnit]:
+        """The units of the run, in the order in which they ran."""
+        return {
+            row["name"]: ArchivedUnit(
+                **{**row, "manifest": Manifest.from_json(json.dumps(row["manifest"]))}
+            )
+            for row in self.facts["units"]
+        }
+
+    @cached_property
+    def origins(self) -> dict[str, str]:
+        """Where each value of the recipe came from, by dotted name."""
+        origins: dict[str, str] = json.loads(
+            (self.folder / "origins.json").read_text(encoding="utf-8")
+        )
+        return origins
+
+    @cached_property
+    def resolved(self) -> dict[str, Any]:
+        """The resolved recipe."""
+        plain: dict[str, Any] = document.plain(
+            document.load_document(self.folder / "resolved.yaml")
+        )
+        return plain
+
+    def events(self) -> Iterator[dict[str, Any]]:
+        """What happened, in order."""
+        return read_events(self.folder / "events.jsonl")
+
+    def output_path(self, unit: ArchivedUnit, output: str) -> Path:
+        """Where an output lies in the archive."""
+        stored = unit.manifest.outputs[output]
+        return unit_folder(self.folder, unit.stage, unit.element) / (
+            output if stored.num_records is None else f"{output}.jsonl"
+        )
+
+    def read(self, unit: ArchivedUnit, output: str, record: type[RecordT]) -> Iterator[RecordT]:
+        """The records of an archived output.
+
+        Raises:
+            KpodError: the file is gone from the archive.
+        """
+        from kpod.runner.running import read_records
+
+        path = self.output_path(unit, output)
+        if not path.exists():
+            raise KpodError(
+                f"{path} is gone from the archive; run the same command again to put it back"
+            )
+        yield from read_records(path, record)
+
+
+def unit_folder(folder: Path, stage: str, element: str | None) -> Path:
+    """Where a unit's outputs lie below an archive's folder."""
+    return folder / "stages" / stage if element is None else folder / "stages" / stage / element
+
+
+def find_run(name: str, runs: Path) -> Archive:
+    """The run that a person means: a folder, its name, an unambiguous part of it, or `last` (complete).
+
+    Raises:
+        KpodError: there is none, or several.
+    """
+    if Path(name).is_dir() and (Path(name) / "resolved.yaml").exists():
+        return Archive(Path(name).absolute())
+    archives = list_runs(runs)
+    if name == "last":
+        complete = [archive for archive in archives if archive.is_complete]
+        if not complete:
+            raise KpodError(f"there is no complete run in {runs}")
+        return complete[-1]
+    fitting = [archive for archive in archives if archive.name == name] or [
+        a for a in archives if name in a.name
+    ]
+    if len(fitting) == 1:
+        return fitting[0]
+    if fitting:
+        raise KpodError(
+            f"'{name}' fits {len(fitting)} runs\nallowed: {', '.join(a.name for a in fitting[-8:])}"
+        )
+    raise KpodError(
+        f"there is no run '{name}' in {runs}\n{nearest(name, [a.name for a in archives]) or 'kpod runs lists them'}"
+    )
+
+
+def list_runs(runs: Path) -> list[Archive]:
+    """All runs of a folder, the oldest first."""
+    if not runs.is_dir():
+        return []
+    folders = (
+        path
+        for path in runs.iterdir()
+        if not path.name.startswith(".") and (path / "resolved.yaml").exists()
+    )
+    return [Archive(path) for path in sorted(folders)]
+
+
+class ArchiveWriter:
+    """Writes one run's folder, from its start to run.json."""
+
+    def __init__(self, runs: Path, recipe: Recipe, *, disk: Disk = DISK) -> None:
+        self.recipe = recipe
+        self.disk = disk
+        self.started_at = utc_now()
+        stamp = self.started_at.replace("-", "").replace(":", "")[:13] + self.started_at[17:]
+        name = f"{stamp}-{recipe.name}-{digest_of(recipe.resolved())[:6]}"
+        self.folder = _new_folder(runs, name)
+        (self.folder / "recipe.yaml").write_text(recipe.text, encoding="utf-8")
+        (self.folder / "origins.json").write_text(pretty_json(recipe.origins), encoding="utf-8")
+        self.write_resolved(recipe.resolved())
+
+    def write_resolved(self, plain: Mapping[str, Any]) -> None:
+        """Write the resolved recipe; again once `auto` settings are known."""
+        self.disk.replace_text(self.folder / "resolved.yaml", document.dump(dict(plain)))
+
+    def add_unit(self, stage: str, element: str | None, entry: Entry) -> None:
+        """Link a unit's outputs into the archive."""
+        folder = unit_folder(self.folder, stage, element)
+        for output in entry.manifest.outputs.values():
+            for file in output.files:
+                self._link(entry.folder / file.path, folder / file.path)
+
+    def _link(self, source: Path, target: Path) -> None:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self.disk.link(source, target)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            if source.stat().st_size <= COPY_LIMIT_B:
+                shutil.copyfile(source, target)
+
+    def add_input(self, digest: str, source: Path, kept: Path) -> str | None:
+        """Archive a local file or folder that a stage read, from the copy that the store keeps; its place in the archive.
+
+        Args:
+            digest: of its content.
+            source: where it lies.
+            kept: the store's copy, made here when it is not there yet.
+
+        Returns:
+            The path below the archive's folder, or None where it is too big to be copied.
+        """
+        if not kept.exists() and not _copy_whole(source, kept):
+            return None
+        place = f"inputs/{digest[:12]}-{source.name}"
+        pairs = [(kept, Path(place))] if kept.is_file() else [
+            (path, Path(place) / path.relative_to(kept)) for path in sorted(kept.rglob("*")) if path.is_file()
+        ]  # fmt: skip
+        for path, name in pairs:
+            if not (self.folder / name).exists():
+                self._link(path, self.folder / name)
+        return place
+
+    def finish(self, facts: Mapping[str, Any]) -> None:
+        """Write run.json: from now on the run is complete."""
+        self.disk.write_text(
+            self.folder / "run.json.part", pretty_json({"format": FORMAT, **facts})
+        )
+        (self.folder / "run.json.part").replace(self.folder / "run.json")
+
+
+def _copy_whole(source: Path, target: Path) -> bool:
+    """Copy a file or a folder so that it is there whole or not at all; False where it is over the limit."""
+    paths = [source] if source.is_file() else [path for path in source.rglob("*") if path.is_file()]
+    if sum(path.stat().st_size for path in paths) > COPY_LIMIT_B:
+        return False
+    target.parent.mkdir(parents=True, exist_ok=True)
+    draft = target.with_name(f".{target.name}.part")
+    if draft.is_dir():
+        shutil.rmtree(draft)
+    if source.is_file():
+        shutil.copyfile(source, draft)
+    else:
+        shutil.copytree(source, draft, ignore=shutil.ignore_patterns(".*"))
+    draft.replace(target)
+    return True
+
+
+def _new_folder(runs: Path, name: str) -> Path:
+    """A new folder of that name; numbered where two runs start in one second."""
+    try:
+        runs.mkdir(parents=True, exist_ok=True)
+        for number in range(1000):
+            folder = runs / (name if number == 0 else f"{name}-{number}")
+            try:
+                folder.mkdir()
+            except FileExistsError:
+                continue
+            return folder
+    except OSError as error:
+        raise KpodError(
+            f"cannot write in the runs folder {runs}: {error.strerror}\nname another one with --runs DIR"
+        ) from error
+    raise KpodError(f"a thousand runs named {name} exist already")

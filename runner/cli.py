@@ -1,0 +1,84 @@
+"""The commands `kpod` and `kpod-run`: finds the subcommand, runs it, turns errors for people into lines and exit codes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+VERSION = "0.1.0"
+
+COMMANDS = {
+    "run": "run a recipe (also: kpod-run RECIPE)",
+    "validate": "check recipes against their schemas; runs nothing",
+    "plan": "say what would run, and why",
+    "explain": "say what a stage's result is made from, and what changed since the last run",
+    "stages": "list the stages, or the settings of one",
+    "schema": "write or check the JSON Schemas",
+    "runs": "list the runs",
+    "show": "show a run, a value of its recipe with its origin, or the journey of one question",
+    "report": "render a run's report again",
+    "diff": "compare two runs: values, environment, outputs, scores",
+    "rerun": "run an archived run again",
+    "sweep": "run a recipe for several seeds",
+    "inspect-batch": "show the tokens, labels and weights that a student trains on",
+    "cache": "list, verify or clean up the store",
+    "doctor": "check this machine and installation",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command `kpod`."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words[:1] in (["--version"], ["-V"]):
+        print(f"kpod {VERSION}")
+        return 0
+    if not words or words[0] in {"-h", "--help", "help"}:
+        print(_usage())
+        return 0 if words else 2
+    return _dispatch(words[0], words[1:])
+
+
+def main_run(arguments: Sequence[str] | None = None) -> int:
+    """The command `kpod-run RECIPE`."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words[:1] in (["--version"], ["-V"]):
+        return main(["--version"])
+    return _dispatch("run", words)
+
+
+def _usage() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {text}" for name, text in COMMANDS.items()]
+    return "\n".join(["usage: kpod COMMAND …        kpod COMMAND --help says more", "", *lines])
+
+
+def _dispatch(name: str, words: list[str]) -> int:
+    if name not in COMMANDS:
+        from kpod.runner.errors import nearest
+
+        print(
+            f"kpod has no command '{name}'\nallowed: {', '.join(COMMANDS)}\n{nearest(name, COMMANDS)}".rstrip(),
+            file=sys.stderr,
+        )
+        return 2
+    from argparse import ArgumentParser
+    from importlib import import_module
+
+    from kpod.runner.errors import ExitCode, KpodError
+
+    command = import_module(f"kpod.runner.commands.{name.replace('-', '_')}")
+    parser = ArgumentParser(prog=f"kpod {name}", description=COMMANDS[name], allow_abbrev=False)
+    command.add_arguments(parser)
+    try:
+        return int(command.run(parser.parse_args(words)))
+    except KpodError as error:
+        print(error, file=sys.stderr)
+        return int(error.exit_code)
+    except KeyboardInterrupt:
+        print(
+            "stopped at once; the same command continues from the last checkpoint", file=sys.stderr
+        )
+        return int(ExitCode.INTERRUPTED)
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 0

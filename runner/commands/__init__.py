@@ -1,0 +1,1 @@
+"""The subcommands of kpod, a file each; imported only when called."""

@@ -1,0 +1,220 @@
+"""Runs a recipe: unit by unit, each from the store where it is there, else executed once and published."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from kpod.runner.canonical import pretty_json
+from kpod.runner.errors import Interrupted, KpodError, StageError
+from kpod.runner.events import Events, utc_now
+from kpod.runner.interrupt import StopRequest
+from kpod.runner.plan import Assessment, Planner, Unit, read_recent
+from kpod.runner.running import Running
+from kpod.runner.store import Entry, Manifest, Store
+
+_LOCK_POLL_S = 0.2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What became of a unit.
+
+    Args:
+        status: hit (from the store), shared (another run made it meanwhile) or run.
+    """
+
+    assessment: Assessment
+    entry: Entry
+    status: Literal["hit", "shared", "run"]
+
+
+@dataclass(slots=True)
+class Execution:
+    """One run of a recipe's units against a store.
+
+    Args:
+        planner: judges the units; keeps what is known of their contents.
+        events, stop: where to tell what happens, and whether to stop.
+        run_name: of the archive.
+        forced: ids of stages that are executed even where their result is stored.
+        planned: hits that were found a moment ago, by unit; used once.
+    """
+
+    planner: Planner
+    events: Events
+    stop: StopRequest
+    run_name: str
+    forced: frozenset[str] = frozenset()
+    planned: dict[str, Assessment] = field(default_factory=dict)
+    outcomes: dict[str, Outcome] = field(default_factory=dict)
+    _sound: set[str] = field(default_factory=set)
+
+    @property
+    def store(self) -> Store:
+        """The planner's."""
+        return self.planner.store
+
+    def run(self) -> None:
+        """Take every unit to its result, in order.
+
+        Raises:
+            KpodError: a stage failed; what came before it is kept.
+            Interrupted: the run was asked to stop.
+        """
+        for unit in self.planner.units:
+            self._settle(unit)
+        self._remember()
+
+    def _settle(self, unit: Unit) -> None:
+        """Take one unit to its result."""
+        if self.stop.is_set:
+            raise Interrupted(f"stopped before {unit.name}")
+        is_forced = unit.stage.id in self.forced and unit.name not in self.outcomes
+        assessment = self.planned.get(unit.name) or self.planner.assess(unit, is_forced=is_forced)
+        if assessment.status == "run?":
+            raise StageError(f"{unit.name} cannot start: {assessment.reason}")
+        status: Literal["hit", "shared", "run"] = "hit"
+        if assessment.entry is None:
+            self.events.emit(
+                "stage_started",
+                id=unit.name,
+                uses=unit.stage.uses,
+                key=assessment.key,
+                reason=assessment.reason,
+            )
+            assessment, status = self._execute(assessment, is_forced=is_forced)
+        assert assessment.entry is not None
+        self.planner.learn(assessment)
+        self.outcomes[unit.name] = Outcome(
+            assessment=assessment, entry=assessment.entry, status=status
+        )
+        manifest = assessment.entry.manifest
+        self.events.emit(
+            "stage_finished", id=unit.name, uses=unit.stage.uses, key=manifest.key, status=status,
+            reason=assessment.reason, seconds=round(manifest.seconds, 3) if status == "run" else 0.0,
+            outputs={name: output.digest for name, output in manifest.outputs.items()}, summary=summary(manifest),
+        )  # fmt: skip
+
+    def _execute(
+        self, assessment: Assessment, *, is_forced: bool
+    ) -> tuple[Assessment, Literal["shared", "run"]]:
+        """Make a result under its key's lock, unless another run has made it by then."""
+        assessment = self._with_sound_inputs(assessment)
+        assert assessment.key is not None
+        with self._locked(assessment):
+            entry = None if is_forced else self.store.get(assessment.key)
+            if entry is not None:
+                return replace(assessment, entry=entry), "shared"
+            self._write_preimage(assessment)
+            return replace(assessment, entry=self._make(assessment, is_forced=is_forced)), "run"
+
+    def _with_sound_inputs(self, assessment: Assessment) -> Assessment:
+        """Re-hash the entries that a unit is about to read; a corrupt one is set aside and made again."""
+        unit = assessment.unit
+        for contents in (assessment.contents or {}).values():
+            for content in contents:
+                key = content.entry.manifest.key
+                if key in self._sound:
+                    continue
+                differing = self.store.verify(content.entry)
+                if differing:
+                    reason = f"{', '.join(differing)} changed after it was stored"
+                    self.store.quarantine(key, reason)
+                    self.planned.clear()
+                    self.events.emit("entry_corrupt", id=content.unit, key=key, reason=reason)
+                    self._settle(self.planner.unit_named(content.unit))
+                    return self._with_sound_inputs(self.planner.assess(unit))
+                self._sound.add(key)
+        return assessment
+
+    @contextmanager
+    def _locked(self, assessment: Assessment) -> Iterator[None]:
+        """Hold the key's lock; wait for whoever has it."""
+        from filelock import FileLock, Timeout
+
+        assert assessment.key is not None
+        path = self.store.lock_path(assessment.key)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path)
+        is_waiting = False
+        while True:
+            try:
+                lock.acquire(timeout=_LOCK_POLL_S)
+                break
+            except Timeout:
+                if not is_waiting:
+                    self.events.emit("stage_waiting", id=assessment.unit.name, key=assessment.key)
+                    is_waiting = True
+                if self.stop.is_set:
+                    raise Interrupted(
+                        f"stopped while {assessment.unit.name} waited for another run"
+                    ) from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _make(self, assessment: Assessment, *, is_forced: bool) -> Entry:
+        """Run the stage into a draft and publish it."""
+        unit, key, image = assessment.unit, assessment.key, assessment.image
+        assert key is not None
+        assert image is not None
+        assert assessment.contents is not None
+        assert assessment.sources is not None
+        wall_s, cpu_s = time.perf_counter(), time.process_time()
+        with self.store.drafting(key) as draft:
+            ctx = Running(
+                unit=unit, config=assessment.config, seed=image["seed"] or 0, contents=assessment.contents,
+                sources=assessment.sources, draft=draft, store=self.store, outside=self.planner.outside,
+                events=self.events, stop=self.stop, key=key,
+            )  # fmt: skip
+            try:
+                unit.stage.stage().run(ctx)
+            except KpodError:
+                raise
+            except Exception as error:
+                error.add_note(f"in stage {unit.name} ({unit.stage.uses})")
+                raise
+            manifest = Manifest(
+                key=key, preimage=image, outputs=ctx.outputs(), refers=tuple(ctx.refers), notes=ctx.notes,
+                seconds=time.perf_counter() - wall_s, cpu_seconds=time.process_time() - cpu_s,
+                made_at=utc_now(), made_by=self.run_name,
+            )  # fmt: skip
+            if is_forced:
+                self.store.remove(key)
+            return self.store.publish(draft, manifest)
+
+    def _write_preimage(self, assessment: Assessment) -> None:
+        assert assessment.key is not None
+        path = self.store.root / "preimages" / assessment.key[:2] / f"{assessment.key}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.store.disk.replace_text(path, pretty_json(assessment.image))
+
+    def _remember(self) -> None:
+        """Note which keys this recipe's units have now, so that the next plan can say what changed."""
+        name = self.planner.recipe.name
+        keys = {unit: outcome.entry.manifest.key for unit, outcome in self.outcomes.items()}
+        before = read_recent(self.store, name)
+        after = {**before, **keys}
+        if after == before:
+            return
+        path = self.store.root / "recent" / f"{name}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.store.disk.replace_text(path, pretty_json(after))
+
+
+def summary(manifest: Manifest) -> str:
+    """One line about a result: what the stage said of itself, else what it holds."""
+    said: Any = manifest.notes.get("summary")
+    if said:
+        return str(said)
+    counts = [
+        f"{output.num_records:,} {name}"
+        for name, output in manifest.outputs.items()
+        if output.num_records is not None
+    ]
+    return ", ".join(counts)

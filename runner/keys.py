@@ -1,0 +1,122 @@
+"""What a stage's result is named by: a pre-image of everything that can change it, and why one differs from another.
+
+Not in it: host, paths, time, placement, stage ids. Source: DESIGN 5.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from kpod.runner.canonical import digest_of
+from kpod.runner.config import config_to_json, volatile_fields
+from kpod.runner.registry import code_digest
+from kpod.runner.stage import Stage
+
+KEY_SCHEMA = 1
+
+
+def stage_seed(recipe_seed: int, uses: str) -> int:
+    """The seed of a stage that takes the recipe's: from that and the KIND, so that arms share initialisation and order."""
+    kind = uses.partition(".")[0]
+    return int.from_bytes(
+        hashlib.sha256(f"kpod seed {recipe_seed} {kind}".encode()).digest()[:4], "big"
+    )
+
+
+def seed_of(stage: type[Stage[Any]], config: Any, *, recipe_seed: int) -> int | None:
+    """The seed that a stage runs under; None where no seed can matter."""
+    if not stage.is_seeded(config):
+        return None
+    return int(config.seed) if stage.seeded == "data" else stage_seed(recipe_seed, stage.uses)
+
+
+def preimage(
+    stage: type[Stage[Any]],
+    config: Any,
+    *,
+    inputs: Mapping[str, Sequence[str]],
+    sources: Mapping[str, Mapping[str, str]],
+    recipe_seed: int,
+    packages: Mapping[str, str],
+) -> dict[str, Any]:
+    """Everything that the result of a stage depends on.
+
+    Args:
+        stage: the stage.
+        config: its settings, `auto` resolved.
+        inputs: content digests by input.
+        sources: content of what is read from outside, by the setting that names it.
+        recipe_seed: the recipe's.
+        packages: versions of installed distributions.
+    """
+    settings = {
+        name: value
+        for name, value in config_to_json(config).items()
+        if name not in volatile_fields(stage.config_class)
+    }
+    settings.pop("seed", None)
+    for dotted in sources:
+        _drop(settings, dotted.split("."))
+    return {
+        "key_schema": KEY_SCHEMA,
+        "uses": stage.uses,
+        "version": stage.version if stage.version is not None else code_digest(stage),
+        "config": settings,
+        "inputs": {name: list(digests) for name, digests in inputs.items()},
+        "sources": {name: dict(fact) for name, fact in sources.items()},
+        "seed": seed_of(stage, config, recipe_seed=recipe_seed),
+        "libraries": {name: packages.get(name, "absent") for name in stage.libraries},
+    }
+
+
+def stage_key(image: Mapping[str, Any]) -> str:
+    """The name of a result: sha256 over the canonical pre-image, 64 hex digits."""
+    return digest_of(image)
+
+
+def _drop(settings: dict[str, Any], parts: list[str]) -> None:
+    """Take a setting out whose content stands under `sources`."""
+    for part in parts[:-1]:
+        settings = settings.get(part) or {}
+    settings.pop(parts[-1], None)
+
+
+def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Why two pre-images give two keys, in words, the first cause first."""
+    found: list[str] = []
+    if old["uses"] != new["uses"]:
+        return [f"another stage: {old['uses']} -> {new['uses']}"]
+    if old["version"] != new["version"]:
+        found.append(f"version changed: {_short(old['version'])} -> {_short(new['version'])}")
+    found += [f"config changed: {line}" for line in _differences(old["config"], new["config"], "")]
+    found += [f"source changed: {name}" for name in _unequal(old["sources"], new["sources"])]
+    found += [f"input changed: {name}" for name in _unequal(old["inputs"], new["inputs"])]
+    if old["seed"] != new["seed"]:
+        found.append("seed changed")
+    found += [
+        f"library changed: {name} {old['libraries'].get(name)} -> {new['libraries'].get(name)}"
+        for name in _unequal(old["libraries"], new["libraries"])
+    ]
+    if old["key_schema"] != new["key_schema"]:
+        found.append("the way keys are made changed")
+    return found
+
+
+def _unequal(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    return [name for name in sorted({*old, *new}) if old.get(name) != new.get(name)]
+
+
+def _differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str) -> Iterator[str]:
+    for name in _unequal(old, new):
+        before, after = old.get(name), new.get(name)
+        if isinstance(before, dict) and isinstance(after, dict):
+            yield from _differences(before, after, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name} {_short(before)} -> {_short(after)}"
+
+
+def _short(value: object) -> str:
+    text = "null" if value is None else str(value)
+    return text if len(text) <= 40 else f"{text[:37]}…"

@@ -1,0 +1,121 @@
+"""What need not be worked out twice: file digests by stat, verdicts, package lists, hub commits. One SQLite file.
+
+Losing it costs time, never correctness.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sqlite3
+import stat
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from kpod.runner.canonical import digest_of
+from kpod.runner.errors import KpodError
+
+# A file changed less than 2 s before it was hashed may change again within the same time stamp (DESIGN 5).
+SETTLED_NS = 2_000_000_000
+_CHUNK_B = 1 << 20
+
+
+class Memo:
+    """Facts by (topic, name), and file digests that are trusted while a file's stat stands still."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._connection: sqlite3.Connection | None = None
+        self.bytes_read = 0
+
+    def _open(self) -> sqlite3.Connection:
+        if self._connection is None:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            connection = sqlite3.connect(self._path, timeout=60, isolation_level=None)
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=OFF")
+            connection.execute(
+                "CREATE TABLE IF NOT EXISTS facts (topic TEXT, name TEXT, value TEXT, PRIMARY KEY (topic, name))"
+                " WITHOUT ROWID"
+            )
+            self._connection = connection
+        return self._connection
+
+    def get(self, topic: str, name: str) -> str | None:
+        """A remembered fact, or None."""
+        row = (
+            self._open()
+            .execute("SELECT value FROM facts WHERE topic = ? AND name = ?", (topic, name))
+            .fetchone()
+        )
+        return None if row is None else str(row[0])
+
+    def put(self, topic: str, name: str, value: str) -> None:
+        """Remember a fact; where the store cannot be written it is simply worked out again next time."""
+        try:
+            self._open().execute(
+                "INSERT OR REPLACE INTO facts VALUES (?, ?, ?)", (topic, name, value)
+            )
+        except sqlite3.OperationalError:
+            return
+
+    def file_digest(self, path: Path) -> str:
+        """sha256 of a file's bytes; not read again while path, device, inode, size and both times are the same."""
+        facts = path.stat()
+        name = f"{path}|{facts.st_dev}|{facts.st_ino}|{facts.st_size}|{facts.st_mtime_ns}|{facts.st_ctime_ns}"
+        known = self.get("file", name)
+        if known is not None:
+            return known
+        digest = hash_file(path)
+        self.bytes_read += facts.st_size
+        if time.time_ns() - max(facts.st_mtime_ns, facts.st_ctime_ns) > SETTLED_NS:
+            self.put("file", name, digest)
+        return digest
+
+    def tree_digests(self, folder: Path) -> dict[str, str]:
+        """Digests of all files below a folder (or of the one file), by relative path with `/`."""
+        if folder.is_file():
+            return {folder.name: self.file_digest(folder)}
+        return {
+            path.relative_to(folder).as_posix(): self.file_digest(path)
+            for path in files_below(folder)
+        }
+
+    def content_digest(self, path: Path) -> str:
+        """One digest for a file (its bytes) or a folder (names and bytes of its files)."""
+        return self.file_digest(path) if path.is_file() else digest_of(self.tree_digests(path))
+
+    def close(self) -> None:
+        """Close the file; the next use opens it again."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+def hash_file(path: Path) -> str:
+    """sha256 of a file's bytes, read in pieces of 1 MB."""
+    state = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK_B):
+            state.update(chunk)
+    return state.hexdigest()
+
+
+def files_below(folder: Path) -> Iterator[Path]:
+    """All regular files below a folder, sorted by path; hidden files and folders are left out.
+
+    Raises:
+        KpodError: something there is neither a file nor a folder.
+    """
+    for name in sorted(os.listdir(folder)):  # noqa: PTH208 - names are wanted, sorted
+        path = folder / name
+        if name.startswith("."):
+            continue
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            yield from files_below(path)
+        elif stat.S_ISREG(mode):
+            yield path
+        else:
+            raise KpodError(f"{path} is neither a file nor a folder; move it out of the way")

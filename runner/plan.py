@@ -1,0 +1,270 @@
+"""What would run, and why: units in order, each a hit, a run, or a run that depends on what comes before it.
+
+`Planner.assess` is the one judgement; planning asks it without running, executing asks it unit by unit.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from kpod.runner.capability import Capability
+from kpod.runner.environment import package_versions
+from kpod.runner.errors import KpodError, Problem
+from kpod.runner.keys import changes, preimage, seed_of, stage_key
+from kpod.runner.outside import Found, HubSilent, Outside, SourceMissing
+from kpod.runner.recipe import Recipe, RecipeStage
+from kpod.runner.record import Model
+from kpod.runner.store import Entry, Store
+from kpod.runner.wiring import Wire, Wires
+
+Status = Literal["hit", "run", "run?"]
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """What is keyed and executed as one: a stage, or a stage for one element of its `each` input."""
+
+    stage: RecipeStage
+    wires: Wires
+    element: Wire | None = None
+
+    @property
+    def name(self) -> str:
+        """The stage's id, with the element's in brackets."""
+        return self.stage.id if self.element is None else f"{self.stage.id}[{self.element.stage}]"
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """An output whose bytes are in the store: by which entry, under which name."""
+
+    entry: Entry
+    output: str
+    unit: str
+
+    @property
+    def digest(self) -> str:
+        """Of its bytes."""
+        return self.entry.manifest.outputs[self.output].digest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assessment:
+    """What the planner says of a unit.
+
+    Args:
+        status: hit, run, or `run?` where the contents of its inputs are not known yet.
+        reason: why it runs, in words; "" for a hit.
+        key, image: the name of the result and what it is made from; None while unknown.
+        config: the settings with `auto` resolved.
+        contents: of its inputs; None while unknown.
+        sources: what it reads from outside, by setting.
+        entry: the stored result of a hit.
+    """
+
+    unit: Unit
+    status: Status
+    reason: str = ""
+    key: str | None = None
+    image: dict[str, Any] | None = None
+    config: Any = None
+    contents: dict[str, tuple[Content, ...]] | None = None
+    sources: Mapping[str, Found] | None = None
+    entry: Entry | None = None
+
+
+class Planner:
+    """Judges the units of one recipe against one store."""
+
+    def __init__(
+        self, recipe: Recipe, store: Store, *, outside: Outside, capability: Capability
+    ) -> None:
+        self.recipe = recipe
+        self.store = store
+        self.outside = outside
+        self.capability = capability
+        self.units = [unit for stage in recipe.stages.values() for unit in units_of(stage)]
+        self.known: dict[Wire, dict[str, Content]] = {}
+        self._packages = package_versions(store.memo)
+        self._recent = read_recent(store, recipe.name)
+
+    def plan(self, *, forced: frozenset[str] = frozenset()) -> list[Assessment]:
+        """Every unit, as far as hits make contents known.
+
+        Raises:
+            KpodError: sources are missing; all of them are named.
+        """
+        planned: list[Assessment] = []
+        missing: list[str] = []
+        for unit in self.units:
+            try:
+                assessment = self.assess(unit, is_forced=unit.stage.id in forced)
+            except SourceMissing as error:
+                missing.append(
+                    str(
+                        Problem(
+                            message=str(error).replace("\n", "\n  "), path=f"stages.{unit.stage.id}"
+                        )
+                    )
+                )
+                continue
+            planned.append(assessment)
+            if assessment.status == "hit":
+                self.learn(assessment)
+        if missing:
+            raise SourceMissing("\n".join([*missing, f"{len(missing)} missing; nothing was run"]))
+        return planned
+
+    def assess(self, unit: Unit, *, is_forced: bool = False) -> Assessment:
+        """What is to be done about a unit, given what is known."""
+        contents = self._contents(unit)
+        try:
+            sources = self._sources(unit)
+        except HubSilent as error:
+            return Assessment(unit=unit, status="run?", reason=str(error).partition("\n")[0])
+        if contents is None:
+            waits = sorted(
+                {
+                    wire.stage
+                    for wires in unit.wires.values()
+                    for wire in wires
+                    if wire not in self.known
+                }
+            )
+            return Assessment(
+                unit=unit, status="run?", reason=f"depends on {', '.join(waits)}", sources=sources
+            )
+        config = self._resolve(unit, contents)
+        image = preimage(
+            unit.stage.stage, config,
+            inputs={name: [content.digest for content in items] for name, items in contents.items()},
+            sources={name: found.fact for name, found in sources.items()},
+            recipe_seed=self.recipe.seed, packages=self._packages,
+        )  # fmt: skip
+        key = stage_key(image)
+        entry = None if is_forced else self.store.get(key)
+        reason = "" if entry else "forced" if is_forced else self._reason(unit, key, image)
+        return Assessment(
+            unit=unit, status="hit" if entry else "run", reason=reason, key=key, image=image,
+            config=config, contents=contents, sources=sources, entry=entry,
+        )  # fmt: skip
+
+    def seed(self, unit: Unit, config: Any) -> int | None:
+        """The seed that a unit runs under."""
+        return seed_of(unit.stage.stage, config, recipe_seed=self.recipe.seed)
+
+    def learn(self, assessment: Assessment) -> None:
+        """Take note of the contents that a unit's outputs have."""
+        assert assessment.entry is not None
+        unit = assessment.unit
+        for output in unit.stage.stage.outputs():
+            content = Content(assessment.entry, output, unit.name)
+            self.known.setdefault(Wire(unit.stage.id, output), {})[unit.name] = content
+
+    def unit_named(self, name: str) -> Unit:
+        """The unit of that name."""
+        return next(unit for unit in self.units if unit.name == name)
+
+    def _contents(self, unit: Unit) -> dict[str, tuple[Content, ...]] | None:
+        contents: dict[str, tuple[Content, ...]] = {}
+        for name, wires in unit.wires.items():
+            if any(not self._is_complete(wire) for wire in wires):
+                return None
+            contents[name] = tuple(
+                content for wire in wires for content in self.known[wire].values()
+            )
+        return contents
+
+    def _is_complete(self, wire: Wire) -> bool:
+        """Whether every unit of the stage behind a wire is known."""
+        return len(self.known.get(wire, ())) == len(units_of(self.recipe.stages[wire.stage]))
+
+    def _sources(self, unit: Unit) -> dict[str, Found]:
+        return {
+            name: self.outside.find(source)
+            for name, source in unit.stage.stage.sources(unit.stage.config).items()
+        }
+
+    def _resolve(self, unit: Unit, contents: Mapping[str, tuple[Content, ...]]) -> Any:
+        inputs = unit.stage.stage.inputs()
+        models = {
+            name: items[0].entry.path(items[0].output)
+            for name, items in contents.items()
+            if inputs[name].record is Model and items
+        }
+        return unit.stage.stage.resolve(unit.stage.config, self.capability, models)
+
+    def _reason(self, unit: Unit, key: str, image: Mapping[str, Any]) -> str:
+        if self.store.partial(key).exists():
+            return "was interrupted; continues"
+        before = self._recent.get(unit.name)
+        if before is None:
+            return "no earlier result"
+        if before == key:
+            return "its result is no longer in the store"
+        old = read_preimage(self.store, before)
+        return "; ".join(changes(old, image)) if old else "no earlier result"
+
+
+def units_of(stage: RecipeStage) -> list[Unit]:
+    """The units that a stage splits into: one for every element of its `each` input, else one."""
+    each = [name for name, wanted in stage.stage.inputs().items() if wanted.each]
+    if not each:
+        return [Unit(stage, stage.wires)]
+    name = each[0]
+    return [Unit(stage, {**stage.wires, name: (wire,)}, wire) for wire in stage.wires[name]]
+
+
+def needed_for(recipe: Recipe, last: str) -> Recipe:
+    """The recipe cut down to a stage and all that it reads; views are left out.
+
+    Raises:
+        KpodError: there is no such stage.
+    """
+    check_ids(recipe, [last])
+    needed = {last}
+    for stage in reversed(recipe.stages.values()):
+        if stage.id in needed:
+            needed |= {wire.stage for wires in stage.wires.values() for wire in wires}
+    stages = {name: stage for name, stage in recipe.stages.items() if name in needed}
+    return replace(recipe, stages=stages, views={})
+
+
+def downstream_of(recipe: Recipe, first: str) -> frozenset[str]:
+    """A stage and all that is made from it."""
+    check_ids(recipe, [first])
+    reached = {first}
+    for stage in recipe.stages.values():
+        if any(wire.stage in reached for wires in stage.wires.values() for wire in wires):
+            reached.add(stage.id)
+    return frozenset(reached)
+
+
+def check_ids(recipe: Recipe, ids: list[str]) -> None:
+    """Raise a KpodError for the first id that the recipe does not have."""
+    for name in ids:
+        if name not in recipe.stages:
+            raise KpodError(f"no stage has the id '{name}'\nallowed: {', '.join(recipe.stages)}")
+
+
+def read_recent(store: Store, recipe_name: str) -> dict[str, str]:
+    """The keys that the units of a recipe of that name had last, by unit name."""
+    path = store.root / "recent" / f"{recipe_name}.json"
+    try:
+        recent: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return recent
+
+
+def read_preimage(store: Store, key: str) -> dict[str, Any] | None:
+    """The stored pre-image of a key; kept even where the entry is gone."""
+    path = store.root / "preimages" / key[:2] / f"{key}.json"
+    try:
+        image: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return image

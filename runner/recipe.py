@@ -1,0 +1,326 @@
+"""A recipe, read and checked: stages with their classes, settings and wires, and where every value came from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from kpod.runner import document
+from kpod.runner.assembly import compose
+from kpod.runner.canonical import digest_of
+from kpod.runner.config import build_config, config_to_json, local_path_fields
+from kpod.runner.document import Mapping, Node, Scalar
+from kpod.runner.errors import KpodError, Position, Problem, RecipeError
+from kpod.runner.memo import Memo
+from kpod.runner.recipe_schema import load_schema, recipe_schema
+from kpod.runner.registry import AnyStage, UnknownStage, find_stage, stage_names, suggestion
+from kpod.runner.schema import validate
+from kpod.runner.stage import Stage, View
+from kpod.runner.wiring import Named, Unwired, Wires, Wiring
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    """Where a stage runs; never in a key.
+
+    Args:
+        device: auto (a CUDA device where there is one), cpu or cuda.
+        threads: CPU threads for tensor work; None leaves the library's own choice.
+    """
+
+    device: str = "auto"
+    threads: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecipeStage:
+    """One stage of a recipe."""
+
+    id: str
+    uses: str
+    stage: type[Stage[Any]]
+    config: Any
+    wires: Wires
+    placement: Placement
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecipeView:
+    """One view of a recipe."""
+
+    id: str
+    uses: str
+    view: type[View[Any]]
+    config: Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """A recipe with nothing left open but what only a machine can say (`auto`).
+
+    Args:
+        path: the file it was read from.
+        text: that file's text.
+        stages: in the order in which they can run.
+        primary: the ids of the comparison that the recipe is about.
+        origins: where each value came from, by dotted name: `file:line:col`, `--set` or `default`.
+    """
+
+    path: Path
+    text: str
+    name: str
+    description: str
+    seed: int
+    stages: dict[str, RecipeStage]
+    views: dict[str, RecipeView]
+    primary: tuple[str, ...]
+    origins: dict[str, str] = field(default_factory=dict)
+
+    def resolved(self) -> dict[str, Any]:
+        """The recipe with every default, path and wire written out; running it gives the same keys."""
+        stages: dict[str, Any] = {}
+        for stage in self.stages.values():
+            stages[stage.id] = {
+                "uses": stage.uses,
+                "in": {name: [str(wire) for wire in wires] for name, wires in stage.wires.items()},
+                "with": config_to_json(stage.config),
+            }
+        for view in self.views.values():
+            stages[view.id] = {"uses": view.uses, "with": config_to_json(view.config)}
+        placements = {
+            stage.id: {"device": stage.placement.device, "threads": stage.placement.threads}
+            for stage in self.stages.values()
+            if stage.placement != Placement()
+        }
+        return {
+            "kpod": 1,
+            "name": self.name,
+            "description": self.description,
+            "seed": self.seed,
+            "stages": stages,
+            **({"compare": {"primary": list(self.primary)}} if self.primary else {}),
+            **({"placement": {"stages": placements}} if placements else {}),
+        }
+
+
+def load_recipe(path: Path, *, settings: Sequence[str] = (), memo: Memo | None = None) -> Recipe:
+    """Read, compose and check a recipe.
+
+    Args:
+        path: the YAML file.
+        settings: `a.b=value` from the command line.
+        memo: remembers the verdict of the JSON Schemas; None checks afresh.
+
+    Raises:
+        RecipeError: with everything that is wrong, each with its place.
+    """
+    node = compose(path, settings=settings)
+    return _Reader(path, node, memo).read()
+
+
+class _Reader:
+    """Turns a composed document into a Recipe, collecting problems on the way."""
+
+    def __init__(self, path: Path, node: Mapping, memo: Memo | None) -> None:
+        self.path = path
+        self.node = node
+        self.memo = memo
+        self.problems: list[Problem] = []
+        self.origins: dict[str, str] = {}
+
+    def read(self) -> Recipe:
+        """The recipe; raises RecipeError with every problem."""
+        plain = document.plain(self.node)
+        self.problems += (
+            validate(self.node, recipe_schema(), path="", subject="a recipe")
+            if self._is_new(plain, recipe_schema())
+            else []
+        )
+        self._raise()
+        found = self._find_stages()
+        self._check_settings(found, plain)
+        self._raise()
+        configs = {stage_id: self._config(stage_id, stage) for stage_id, stage in found.items()}
+        stages = {key: stage for key, stage in found.items() if issubclass(stage, Stage)}
+        views = {key: view for key, view in found.items() if issubclass(view, View)}
+        unwired = {key: self._unwired(key, stage) for key, stage in stages.items()}
+        wiring = Wiring(unwired, views=views)
+        wires = wiring.wire_all()
+        self.problems += wiring.problems
+        self._check_views(views)
+        self._check_primary(found)
+        self._raise()
+        self._collect_origins(self.node, "")
+        placement = plain.get("placement") or {}
+        return Recipe(
+            path=self.path,
+            text=self.path.read_text(encoding="utf-8"),
+            name=plain["name"],
+            description=plain.get("description") or "",
+            seed=plain.get("seed", 0),
+            stages={
+                key: RecipeStage(
+                    id=key, uses=stages[key].uses, stage=stages[key], config=configs[key], wires=wires[key],
+                    placement=Placement(**{**(placement.get("default") or {}), **((placement.get("stages") or {}).get(key) or {})}),
+                )
+                for key in wiring.order()
+            },
+            views={key: RecipeView(id=key, uses=view.uses, view=view, config=configs[key]) for key, view in views.items()},
+            primary=tuple((plain.get("compare") or {}).get("primary") or ()),
+            origins=self.origins,
+        )  # fmt: skip
+
+    def _raise(self) -> None:
+        if self.problems:
+            raise RecipeError(self.problems)
+
+    def _is_new(self, plain: Any, schema: dict[str, Any]) -> bool:
+        """Whether this value was not yet found right under this schema."""
+        if self.memo is None:
+            return True
+        name = digest_of([repr(plain), schema])
+        if self.memo.get("valid", name):
+            return False
+        self.pending = name
+        return True
+
+    def _stage_node(self, stage_id: str) -> Mapping:
+        stages = self.node.entries["stages"].node
+        assert isinstance(stages, Mapping)
+        node = stages.entries[stage_id].node
+        assert isinstance(node, Mapping)
+        return node
+
+    def _find_stages(self) -> dict[str, AnyStage]:
+        found: dict[str, AnyStage] = {}
+        stages = self.node.entries["stages"].node
+        assert isinstance(stages, Mapping)
+        for stage_id in stages.entries:
+            uses = self._stage_node(stage_id).entries["uses"].node
+            assert isinstance(uses, Scalar)
+            path = f"stages.{stage_id}.uses"
+            try:
+                found[stage_id] = find_stage(str(uses.value))
+            except UnknownStage as error:
+                self.problems.append(
+                    Problem(
+                        message=str(error), where=uses.position, path=path,
+                        allowed=", ".join(stage_names()), hint=suggestion(error.uses),
+                    )
+                )  # fmt: skip
+            except KpodError as error:
+                self.problems.append(Problem(message=str(error), where=uses.position, path=path))
+        return found
+
+    def _check_settings(self, found: dict[str, AnyStage], plain: dict[str, Any]) -> None:
+        """Every `with` against its stage's JSON Schema; the verdict is remembered by content."""
+        schemas = {stage.uses: load_schema(stage) for stage in found.values()}
+        if not self._is_new(plain, schemas):
+            return
+        before = len(self.problems)
+        for stage_id, stage in found.items():
+            node = self._stage_node(stage_id)
+            entry = node.entries.get("with")
+            with_node = entry.node if entry else Mapping({}, node.entries["uses"].node.position)
+            self.problems += validate(
+                with_node, schemas[stage.uses], path=f"stages.{stage_id}.with", subject=stage.uses
+            )
+        if self.memo is not None and len(self.problems) == before:
+            self.memo.put("valid", self.pending, "1")
+            self.memo.put("valid", digest_of([repr(plain), recipe_schema()]), "1")
+
+    def _config(self, stage_id: str, stage: AnyStage) -> Any:
+        node = self._stage_node(stage_id)
+        entry = node.entries.get("with")
+        with_node = entry.node if entry else None
+        data = document.plain(with_node) if with_node is not None else {}
+        data = data or {}
+        path = f"stages.{stage_id}.with"
+        for dotted in local_path_fields(stage.config_class):
+            self._make_absolute(data, with_node, dotted)
+        try:
+            return build_config(stage.config_class, data, node=with_node or node, path=path)
+        except RecipeError as error:
+            self.problems += error.problems
+            return None
+
+    def _make_absolute(self, data: dict[str, Any], node: Node | None, dotted: str) -> None:
+        """Take a relative path from the folder of the file that wrote it (DESIGN 3)."""
+        *parents, name = dotted.split(".")
+        for part in parents:
+            data = data.get(part) or {}
+            node = (
+                node.entries[part].node
+                if isinstance(node, Mapping) and part in node.entries
+                else None
+            )
+        if isinstance(data.get(name), str) and isinstance(node, Mapping):
+            written_in = Path(node.entries[name].node.position.file)
+            folder = (
+                written_in.absolute().parent
+                if written_in.suffix in {".yaml", ".yml"}
+                else Path.cwd()
+            )
+            data[name] = str((folder / Path(data[name]).expanduser()).resolve())
+
+    def _unwired(self, stage_id: str, stage: type[Stage[Any]]) -> Unwired:
+        node = self._stage_node(stage_id)
+        entry = node.entries.get("in")
+        sources = entry.node if entry else None
+        named: dict[str, tuple[Named, ...]] = {}
+        positions: dict[str, Position] = {}
+        if isinstance(sources, Mapping):
+            for name, source in sources.entries.items():
+                items = (
+                    source.node.items
+                    if isinstance(source.node, document.Sequence)
+                    else (source.node,)
+                )
+                named[name] = tuple(
+                    Named(str(item.value), item.position)
+                    for item in items
+                    if isinstance(item, Scalar)
+                )
+                positions[name] = source.key_position
+        return Unwired(stage, named, node.entries["uses"].node.position, positions)
+
+    def _check_views(self, views: dict[str, type[View[Any]]]) -> None:
+        for stage_id, view in views.items():
+            entry = self._stage_node(stage_id).entries.get("in")
+            if entry is not None:
+                self.problems.append(
+                    Problem(
+                        message=f"{view.uses} is a view of the whole run and takes no inputs",
+                        where=entry.key_position,
+                        path=f"stages.{stage_id}.in",
+                    )
+                )
+
+    def _check_primary(self, found: dict[str, AnyStage]) -> None:
+        compare = self.node.entries.get("compare")
+        primary = (
+            compare.node.entries.get("primary")
+            if compare and isinstance(compare.node, Mapping)
+            else None
+        )
+        for item in (
+            primary.node.items if primary and isinstance(primary.node, document.Sequence) else ()
+        ):
+            if isinstance(item, Scalar) and item.value not in found:
+                self.problems.append(
+                    Problem(
+                        message=f"no stage has the id '{item.value}'",
+                        where=item.position,
+                        path="compare.primary",
+                        allowed=", ".join(found),
+                    )
+                )
+
+    def _collect_origins(self, node: Node, path: str) -> None:
+        if isinstance(node, Mapping):
+            for name, entry in node.entries.items():
+                self._collect_origins(entry.node, f"{path}.{name}" if path else name)
+        else:
+            self.origins[path] = str(node.position)

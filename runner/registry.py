@@ -1,0 +1,122 @@
+"""Which class stands behind a `uses`: one literal table, and the entry-point group `kpod.stages` for what it lacks.
+
+One name, three places: `uses: teacher.local` = stages/teacher/local.py = schemas/teacher.local.schema.json.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import import_module
+from typing import Any
+
+from kpod.runner.errors import KpodError, nearest
+from kpod.runner.stage import Stage, View
+
+STAGES = {
+    "data.commonsense_qa": "CommonsenseQa",
+    "data.gsm8k": "Gsm8k",
+    "data.svamp": "Svamp",
+    "data.table": "Table",
+    "data.word_problems": "WordProblems",
+    "evaluate.accuracy": "Accuracy",
+    "filter.verified": "Verified",
+    "model.from_config": "FromConfig",
+    "model.pretrained": "Pretrained",
+    "report.html": "Html",
+    "student.causal_lm": "CausalLm",
+    "teacher.local": "Local",
+    "teacher.recorded": "Recorded",
+    "teacher.reference": "Reference",
+}
+
+ENTRY_POINT_GROUP = "kpod.stages"
+
+AnyStage = type[Stage[Any]] | type[View[Any]]
+
+
+class UnknownStage(KpodError):
+    """A `uses` that neither the table nor an installed plug-in has."""
+
+    def __init__(self, uses: str) -> None:
+        self.uses = uses
+        super().__init__(f"unknown stage '{uses}'")
+
+
+class BrokenPlugin(KpodError):
+    """A stage's module cannot be loaded, or is not what it says."""
+
+    def __init__(self, uses: str, reason: str) -> None:
+        super().__init__(f"the plug-in for '{uses}' cannot be used: {reason}")
+
+
+def stage_names() -> list[str]:
+    """All names that a recipe may use: built in and installed, sorted."""
+    return sorted({*STAGES, *_plugins()})
+
+
+@cache
+def find_stage(uses: str) -> AnyStage:
+    """The class behind a name.
+
+    Raises:
+        UnknownStage: nobody offers it.
+        BrokenPlugin: it is offered, but its module does not load, or holds something else.
+    """
+    if uses in STAGES:
+        stage = getattr(import_module(f"kpod.stages.{uses}"), STAGES[uses])
+        assert stage.uses == uses, (
+            f"{stage.__name__}.uses is {stage.uses!r}, the table says {uses!r}"
+        )
+        found: AnyStage = stage
+        return found
+    plugin = _plugins().get(uses)
+    if plugin is None:
+        raise UnknownStage(uses)
+    try:
+        loaded = plugin.load()
+    except Exception as error:
+        raise BrokenPlugin(uses, f"{plugin.value}: {type(error).__name__}: {error}") from error
+    if not (isinstance(loaded, type) and issubclass(loaded, Stage | View)):
+        raise BrokenPlugin(uses, f"{plugin.value} is not a Stage")
+    if getattr(loaded, "uses", None) != uses:
+        raise BrokenPlugin(uses, f"{plugin.value} says uses = {getattr(loaded, 'uses', None)!r}")
+    return loaded
+
+
+def suggestion(uses: str) -> str:
+    """The nearest known name, as a hint."""
+    return nearest(uses, stage_names())
+
+
+@cache
+def _plugins() -> dict[str, Any]:
+    from importlib.metadata import entry_points
+
+    return {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
+
+
+def code_digest(stage: type) -> str:
+    """Digest of what a stage's module does: its syntax tree without docstrings, comments and positions."""
+    import ast
+    import hashlib
+    import sys
+    from pathlib import Path
+
+    module = sys.modules[stage.__module__]
+    assert module.__file__ is not None, f"{stage.__module__} has no file"
+    tree = ast.parse(Path(module.__file__).read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list) and body and _is_docstring(body[0]):
+            del body[0]
+    return hashlib.sha256(ast.dump(tree, include_attributes=False).encode()).hexdigest()
+
+
+def _is_docstring(node: Any) -> bool:
+    import ast
+
+    return (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    )

@@ -1,0 +1,161 @@
+"""What a stage is: one Config, named inputs and outputs, and `run`.
+
+A method author writes one file with a frozen keyword-only `Config` and one class; caching, resume, schema, wiring and
+reports come from here. Source of the shape: DESIGN 4.
+"""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
+
+from kpod.runner.record import Record
+from kpod.runner.source import Source
+
+if TYPE_CHECKING:
+    from kpod.runner.archive import Archive
+    from kpod.runner.capability import Capability
+    from kpod.runner.context import Context
+
+ConfigT = TypeVar("ConfigT")
+RecordT = TypeVar("RecordT", bound=Record)
+Role = Literal["train", "validation", "test"]
+Seeded = Literal["none", "data", "recipe"]
+
+
+@dataclass(eq=False, slots=True)
+class Input(Generic[RecordT]):
+    """Something a stage reads.
+
+    Args:
+        record: the type of record it takes.
+        role: takes only outputs of this role (train, validation, test); None takes those without a role.
+        optional: wired only when the recipe names it.
+        many: takes a list of sources.
+        each: takes a list; the stage is run once for every element (each its own key and entry).
+    """
+
+    record: type[RecordT]
+    role: Role | None = None
+    optional: bool = False
+    many: bool = False
+    each: bool = False
+    name: str = ""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+
+@dataclass(eq=False, slots=True)
+class Output(Generic[RecordT]):
+    """Something a stage writes.
+
+    Args:
+        record: the type of record it holds; a folder where the type says so (Model).
+        role: train, validation, test, or none.
+        refines: the name of the input that this output supersedes for automatic wiring (a filter's).
+    """
+
+    record: type[RecordT]
+    role: Role | None = None
+    refines: str | None = None
+    name: str = ""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+
+def _config_class(stage: type) -> type:
+    """The C of `Stage[C]`, checked to be a frozen, keyword-only dataclass."""
+    for base in getattr(stage, "__orig_bases__", ()):
+        for argument in typing.get_args(base):
+            if isinstance(argument, type):
+                params = getattr(argument, "__dataclass_params__", None)
+                assert is_dataclass(argument), (
+                    f"{stage.__name__}: {argument.__name__} is not a dataclass"
+                )
+                assert params is not None
+                assert params.frozen, f"{stage.__name__}: {argument.__name__} is not frozen"
+                assert all(field.kw_only for field in fields(argument)), (
+                    f"{stage.__name__}: {argument.__name__} is not kw_only"
+                )
+                return argument
+    raise AssertionError(f"{stage.__name__} names no Config: class {stage.__name__}(Stage[Config])")
+
+
+class _Described(Generic[ConfigT]):
+    """What stages and views have in common: a name in recipes and a Config."""
+
+    uses: ClassVar[str]
+    config_class: ClassVar[type[Any]]
+
+    def __init_subclass__(cls, **kwargs: object) -> None:
+        super().__init_subclass__(**kwargs)
+        if "uses" in cls.__dict__:
+            cls.config_class = _config_class(cls)
+
+
+class Stage(_Described[ConfigT]):
+    """One step of a recipe.
+
+    Class attributes:
+        uses: its name in recipes, `kind.method`.
+        version: raised when the code changes what comes out; None: a digest of the module's code stands in for it.
+        seeded: where randomness comes from: none, `data` (the setting `seed`) or `recipe` (the recipe's seed and the kind).
+        libraries: distributions whose installed version can change what comes out.
+    """
+
+    version: ClassVar[int | None] = None
+    seeded: ClassVar[Seeded] = "none"
+    libraries: ClassVar[tuple[str, ...]] = ()
+
+    @classmethod
+    def inputs(cls) -> dict[str, Input[Any]]:
+        """Inputs by name, in the order of the file."""
+        return {name: value for name, value in vars(cls).items() if isinstance(value, Input)}
+
+    @classmethod
+    def outputs(cls) -> dict[str, Output[Any]]:
+        """Outputs by name, in the order of the file."""
+        return {name: value for name, value in vars(cls).items() if isinstance(value, Output)}
+
+    @classmethod
+    def sources(cls, config: ConfigT) -> Mapping[str, Source]:  # noqa: ARG003 - for subclasses
+        """What is read from outside, by the setting that names it; that setting's content stands in the key."""
+        return {}
+
+    @classmethod
+    def is_seeded(cls, config: ConfigT) -> bool:  # noqa: ARG003 - for subclasses
+        """Whether the seed can matter under this config (a greedy teacher says no)."""
+        return cls.seeded != "none"
+
+    @classmethod
+    def resolve(
+        cls,
+        config: ConfigT,
+        capability: Capability,  # noqa: ARG003 - for subclasses
+        models: Mapping[str, Path],  # noqa: ARG003 - for subclasses
+    ) -> ConfigT:
+        """The config with every `auto` replaced by what this machine makes of it; the result stands in the key.
+
+        Args:
+            config: as the recipe has it.
+            capability: what the machine can do.
+            models: folders of the Model inputs, by the input's name.
+        """
+        return config
+
+    def run(self, ctx: Context[ConfigT]) -> None:
+        """Read the inputs, write every output. All that it may touch is in `ctx`."""
+        raise NotImplementedError
+
+
+class View(_Described[ConfigT]):
+    """A page made from an archive: never keyed, never cached, made again by `kpod report RUN`."""
+
+    def render(self, archive: Archive, config: ConfigT) -> None:
+        """Write the page's files into the archive."""
+        raise NotImplementedError

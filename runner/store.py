@@ -1,0 +1,286 @@
+"""The store: results by key. An entry is there whole or not at all, at whatever instant the process dies.
+
+Layout below the root: entries/<kk>/<key>/{manifest.json, <output>.jsonl | <output>/…}, outputs/<dd>/<digest> (which key
+made a content), partial/<key>/ (checkpoints of interrupted stages), tmp/, locks/, quarantine/, memo.sqlite, texts.sqlite.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from kpod.runner.canonical import digest_of, pretty_json
+from kpod.runner.disk import DISK, Disk
+from kpod.runner.memo import Memo, files_below, hash_file
+from kpod.runner.texts import TextStore
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredFile:
+    """One file of an output: path relative to the entry, size in bytes, sha256."""
+
+    path: str
+    size_b: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredOutput:
+    """One output of an entry.
+
+    Args:
+        digest: of its content.
+        files: what it consists of.
+        num_records: lines, or None for a folder.
+        pointer: where a Model's weights lie that are not copied, or None.
+    """
+
+    digest: str
+    files: tuple[StoredFile, ...]
+    num_records: int | None = None
+    pointer: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """What an entry holds and how it was made; written last.
+
+    Args:
+        key: sha256 of the pre-image.
+        preimage: everything the key was made from.
+        outputs: by name.
+        refers: digests of outputs that these need (an adapter its base).
+        notes: facts that the stage told beside its outputs.
+        seconds, cpu_seconds: what making it took.
+        made_at: UTC, ISO 8601.
+        made_by: name of the run.
+    """
+
+    key: str
+    preimage: dict[str, Any]
+    outputs: dict[str, StoredOutput]
+    refers: tuple[str, ...] = ()
+    notes: dict[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    made_at: str = ""
+    made_by: str = ""
+
+    @classmethod
+    def from_json(cls, text: str) -> Manifest:
+        """Parse `to_json`; raises ValueError, KeyError or TypeError on anything else."""
+        row = json.loads(text)
+        outputs = {
+            name: StoredOutput(
+                **{**out, "files": tuple(StoredFile(**file) for file in out["files"])}
+            )
+            for name, out in row["outputs"].items()
+        }
+        return cls(**{**row, "outputs": outputs, "refers": tuple(row["refers"])})
+
+    def to_json(self) -> str:
+        """As text."""
+        return pretty_json(asdict(self))
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A published result."""
+
+    folder: Path
+    manifest: Manifest
+
+    def path(self, output: str) -> Path:
+        """The file or the folder of an output."""
+        records = self.folder / f"{output}.jsonl"
+        return (
+            records
+            if self.manifest.outputs[output].num_records is not None
+            else self.folder / output
+        )
+
+
+class Store:
+    """Results by key, below one folder that runs, machines and people may share."""
+
+    def __init__(self, root: Path, *, disk: Disk = DISK) -> None:
+        self.root = root.absolute()
+        self.disk = disk
+        self.memo = Memo(self.root / "memo.sqlite")
+        self.texts = TextStore(self.root / "texts.sqlite")
+
+    def entry_folder(self, key: str) -> Path:
+        """Where the entry of a key is, or would be."""
+        return self.root / "entries" / key[:2] / key
+
+    def get(self, key: str) -> Entry | None:
+        """The entry of a key: a hit has a manifest, all its files in their sizes, and what it points to."""
+        folder = self.entry_folder(key)
+        try:
+            manifest = Manifest.from_json((folder / "manifest.json").read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except (ValueError, KeyError, TypeError):
+            self.quarantine(key, "its manifest cannot be read")
+            return None
+        for output in manifest.outputs.values():
+            if output.pointer is not None and not Path(output.pointer).exists():
+                return None
+            for file in output.files:
+                if _size_of(folder / file.path) != file.size_b:
+                    self.quarantine(key, f"{file.path} has not the size that its manifest says")
+                    return None
+        return Entry(folder, manifest)
+
+    def verify(self, entry: Entry) -> list[str]:
+        """Read every file of an entry and compare it with the manifest; the names of those that differ."""
+        return [
+            file.path
+            for output in entry.manifest.outputs.values()
+            for file in output.files
+            if _digest_or_none(entry.folder / file.path) != file.sha256
+        ]
+
+    def quarantine(self, key: str, reason: str) -> None:
+        """Move an entry out of the way, with the reason beside it; the key is a miss from now on."""
+        target = self.root / "quarantine" / f"{key}-{uuid.uuid4().hex[:6]}"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self.entry_folder(key).rename(target)
+        except FileNotFoundError:
+            return
+        (target / "why.txt").write_text(reason + "\n", encoding="utf-8")
+
+    def quarantined(self) -> list[tuple[str, str]]:
+        """(folder name, reason) of everything that was moved out of the way."""
+        folder = self.root / "quarantine"
+        if not folder.exists():
+            return []
+        return [
+            (path.name, (path / "why.txt").read_text(encoding="utf-8").strip())
+            for path in sorted(folder.iterdir())
+        ]
+
+    @contextmanager
+    def drafting(self, key: str) -> Iterator[Path]:
+        """A private folder on the store's file system, gone afterwards unless it was published."""
+        draft = self.root / "tmp" / f"{key[:16]}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        self.disk.make_folder(draft)
+        try:
+            yield draft
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+
+    def publish(self, draft: Path, manifest: Manifest) -> Entry:
+        """Make a draft an entry: files synced, manifest last, folder synced, one rename.
+
+        Where another process published the same key meanwhile, theirs stays.
+        """
+        for path in files_below(draft):
+            self.disk.sync(path)
+        self.disk.write_text(draft / "manifest.json", manifest.to_json())
+        self.disk.sync_folders(draft)
+        folder = self.entry_folder(manifest.key)
+        self.disk.make_folder(folder.parent)
+        self.disk.rename(draft, folder)
+        for output in manifest.outputs.values():
+            self._index(output.digest, manifest.key)
+        shutil.rmtree(self.partial(manifest.key), ignore_errors=True)
+        return Entry(folder, manifest)
+
+    def _index(self, digest: str, key: str) -> None:
+        path = self.root / "outputs" / digest[:2] / digest
+        self.disk.make_folder(path.parent)
+        self.disk.replace_text(path, key)
+
+    def find_output(self, digest: str) -> tuple[Entry, str] | None:
+        """The entry that holds a content, and the name of the output."""
+        index = self.root / "outputs" / digest[:2] / digest
+        keys = [index.read_text(encoding="utf-8")] if index.exists() else []
+        for key in keys or self.keys():
+            entry = self.get(key)
+            if entry is not None:
+                for name, output in entry.manifest.outputs.items():
+                    if output.digest == digest:
+                        return entry, name
+        return None
+
+    def keys(self) -> Iterator[str]:
+        """Keys of all entries."""
+        root = self.root / "entries"
+        if root.exists():
+            for group in sorted(root.iterdir()):
+                yield from sorted(path.name for path in group.iterdir())
+
+    def partial(self, key: str) -> Path:
+        """The folder that an unfinished stage keeps between interruptions (not created here)."""
+        return self.root / "partial" / key
+
+    def lock_path(self, key: str) -> Path:
+        """The file that is locked while a key is being made."""
+        return self.root / "locks" / f"{key}.lock"
+
+    def remove(self, key: str) -> int:
+        """Delete an entry (and what is left unfinished of it); the bytes freed."""
+        freed_b = 0
+        for folder in (self.entry_folder(key), self.partial(key)):
+            if folder.exists():
+                freed_b += sum(path.stat().st_size for path in files_below(folder))
+                trash = self.root / "tmp" / f"trash-{uuid.uuid4().hex}"
+                trash.parent.mkdir(parents=True, exist_ok=True)
+                folder.rename(trash)
+                shutil.rmtree(trash, ignore_errors=True)
+        return freed_b
+
+    def close(self) -> None:
+        """Close the databases."""
+        self.memo.close()
+        self.texts.close()
+
+
+def stored_output(
+    draft: Path, name: str, *, is_folder: bool, num_records: int, pointer: str | None
+) -> StoredOutput:
+    """Describe an output that a stage has written into its draft."""
+    top = draft / name if is_folder else draft / f"{name}.jsonl"
+    paths = list(files_below(top)) if is_folder else [top]
+    files = tuple(
+        StoredFile(
+            path=path.relative_to(draft).as_posix(),
+            size_b=path.stat().st_size,
+            sha256=hash_file(path),
+        )
+        for path in paths
+    )
+    prefix = len(name) + 1
+    digest = (
+        digest_of({file.path[prefix:]: file.sha256 for file in files})
+        if is_folder
+        else files[0].sha256
+    )
+    return StoredOutput(
+        digest=digest, files=files, num_records=None if is_folder else num_records, pointer=pointer
+    )
+
+
+def _size_of(path: Path) -> int | None:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return None
+
+
+def _digest_or_none(path: Path) -> str | None:
+    try:
+        return hash_file(path)
+    except OSError:
+        return None

@@ -1,0 +1,1 @@
+"""A plug-in for tests: a chain of light stages that write down every execution."""
