@@ -10,7 +10,9 @@ from __future__ import annotations
 import errno
 import json
 import shutil
+import uuid
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,9 +20,10 @@ from typing import Any, TypeVar
 
 from kpod.runner import document
 from kpod.runner.canonical import digest_of, pretty_json
-from kpod.runner.disk import DISK, Disk
+from kpod.runner.disk import DISK, Disk, disk_problem
 from kpod.runner.errors import KpodError, nearest
 from kpod.runner.events import read_events, utc_now
+from kpod.runner.memo import content_digest, files_below
 from kpod.runner.recipe import Recipe
 from kpod.runner.record import Record
 from kpod.runner.store import Entry, Manifest
@@ -28,6 +31,9 @@ from kpod.runner.store import Entry, Manifest
 FORMAT = 1
 # On another file system an output is copied up to this size; a bigger one is named by its digest (DESIGN 5).
 COPY_LIMIT_B = 1_000_000_000
+
+# Another file system, one without links, a file of another person's (protected_hardlinks), too many links.
+_NO_LINK = frozenset({errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.ENOSYS})
 
 RecordT = TypeVar("RecordT", bound=Record)
 
@@ -183,7 +189,14 @@ def list_runs(runs: Path) -> list[Archive]:
         for path in runs.iterdir()
         if not path.name.startswith(".") and (path / "resolved.yaml").exists()
     )
-    return [Archive(path) for path in sorted(folders)]
+    return [Archive(path) for path in sorted(folders, key=_age)]
+
+
+def _age(folder: Path) -> tuple[str, int, str]:
+    """Orders runs by their stamp, those of one second by when they came to their end."""
+    last = folder / "run.json"
+    ended_ns = (last if last.exists() else folder).stat().st_mtime_ns
+    return folder.name.partition("-")[0], ended_ns, folder.name
 
 
 class ArchiveWriter:
@@ -216,7 +229,7 @@ class ArchiveWriter:
         try:
             self.disk.link(source, target)
         except OSError as error:
-            if error.errno != errno.EXDEV:
+            if error.errno not in _NO_LINK:
                 raise
             if source.stat().st_size <= COPY_LIMIT_B:
                 shutil.copyfile(source, target)
@@ -230,9 +243,9 @@ class ArchiveWriter:
             kept: the store's copy, made here when it is not there yet.
 
         Returns:
-            The path below the archive's folder, or None where it is too big to be copied.
+            The path below the archive's folder, or None where it is too big to be copied, or has changed meanwhile.
         """
-        if not kept.exists() and not _copy_whole(source, kept):
+        if not kept.exists() and not _copy_whole(source, kept, digest=digest):
             return None
         place = f"inputs/{digest[:12]}-{source.name}"
         pairs = [(kept, Path(place))] if kept.is_file() else [
@@ -251,21 +264,26 @@ class ArchiveWriter:
         (self.folder / "run.json.part").replace(self.folder / "run.json")
 
 
-def _copy_whole(source: Path, target: Path) -> bool:
-    """Copy a file or a folder so that it is there whole or not at all; False where it is over the limit."""
-    paths = [source] if source.is_file() else [path for path in source.rglob("*") if path.is_file()]
+def _copy_whole(source: Path, target: Path, *, digest: str) -> bool:
+    """Copy a file or a folder so that it is there whole or not at all; False where it is over the limit or has changed."""
+    paths = [source] if source.is_file() else list(files_below(source))
     if sum(path.stat().st_size for path in paths) > COPY_LIMIT_B:
         return False
     target.parent.mkdir(parents=True, exist_ok=True)
-    draft = target.with_name(f".{target.name}.part")
-    if draft.is_dir():
-        shutil.rmtree(draft)
-    if source.is_file():
-        shutil.copyfile(source, draft)
-    else:
-        shutil.copytree(source, draft, ignore=shutil.ignore_patterns(".*"))
-    draft.replace(target)
-    return True
+    draft = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        if source.is_file():
+            shutil.copyfile(source, draft)
+        else:
+            shutil.copytree(source, draft, ignore=shutil.ignore_patterns(".*"))
+        if content_digest(draft) != digest:
+            return False
+        with suppress(OSError):  # another run may have put the same there
+            draft.replace(target)
+        return target.exists()
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.unlink(missing_ok=True)
 
 
 def _new_folder(runs: Path, name: str) -> Path:
@@ -280,7 +298,7 @@ def _new_folder(runs: Path, name: str) -> Path:
                 continue
             return folder
     except OSError as error:
-        raise KpodError(
+        raise disk_problem(error) or KpodError(
             f"cannot write in the runs folder {runs}: {error.strerror}\nname another one with --runs DIR"
         ) from error
     raise KpodError(f"a thousand runs named {name} exist already")

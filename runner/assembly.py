@@ -50,10 +50,22 @@ def compose(path: Path, *, settings: Sequence[str] = ()) -> Mapping:
                 [Problem(message=f"got '{setting}'", where=Position("--set"), allowed="name=value")]
             )
         node = _mapping(document.set_value(node, name.strip(), value, Position("--set")))
+        if value.strip() == "null" and ".in." in name:  # null unwires
+            node = _mapping(_without(node, name.strip().split(".")))
     problems = list(_secrets(node, ""))
     if problems:
         raise RecipeError(problems)
     return _with_likes(node)
+
+
+def _without(node: Node, parts: list[str]) -> Node:
+    """The node with the value of that dotted name taken out."""
+    assert isinstance(node, Mapping)
+    entries = dict(node.entries)
+    entry = entries.pop(parts[0])
+    if len(parts) > 1:
+        entries[parts[0]] = document.Entry(entry.key_position, _without(entry.node, parts[1:]))
+    return Mapping(entries, node.position)
 
 
 def _mapping(node: Node) -> Mapping:

@@ -14,7 +14,7 @@ from kpod.runner.errors import Position, Problem, RecipeError, SettingError
 from kpod.runner.fields import Ge, Gt, Le
 from kpod.runner.node import Node, dotted, find
 from kpod.runner.shape import Limit, SettingShape, Shape, json_value, setting_shapes
-from kpod.runner.validation import find_problems, is_number
+from kpod.runner.validation import find_problems, is_integer, is_number
 
 Trail = tuple[str | int, ...]
 
@@ -140,8 +140,7 @@ def _truth(_shape: Shape, data: Any, _trail: Trail) -> bool:
 
 
 def _integer(shape: Shape, data: Any, _trail: Trail) -> int:
-    is_whole = isinstance(data, int) or (isinstance(data, float) and data.is_integer())
-    if not is_whole or isinstance(data, bool):
+    if not is_integer(data):
         raise _MisfitError
     _check_limits(shape.limits, data)
     return int(data)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import os
 import sys
-import time
 from collections.abc import Callable, Sequence
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from kpod.runner.recipe import Recipe
 
-# The live line is redrawn at most this often, in seconds.
-_REDRAW_S = 0.1
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 
 def say(text: str = "") -> None:
@@ -41,13 +40,10 @@ class RunConsole:
             each = [wires for name, wires in stage.wires.items() if stage.stage.inputs()[name].each]
             names += [f"{stage.id}[{wire.stage}]" for wires in each for wire in wires]
         self._id_width = max(map(len, names), default=8)
-        self._uses_width = max(
-            (len(item.uses) for item in (*recipe.stages.values(), *recipe.views.values())),
-            default=8,
-        )
-        self._started_s = time.monotonic()
-        self._drawn_s = 0.0
-        self._running = ""
+        uses = [stage.uses for stage in recipe.stages.values()]
+        uses += [view.uses for view in recipe.views.values()]
+        self._uses_width = max(map(len, uses), default=8)
+        self._bar: Progress | None = None
 
     def __call__(self, row: dict[str, Any]) -> None:
         """Show one event."""
@@ -61,15 +57,25 @@ class RunConsole:
         self._stream.flush()
 
     def _clear(self) -> None:
-        if self._is_live and self._running:
-            self._stream.write("\r\x1b[K")
-            self._running = ""
+        """Take the live line away, before a line that stays."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
 
-    def _draw(self, text: str) -> None:
-        width = _terminal_width()
-        self._running = text[: width - 1]
-        self._stream.write("\r\x1b[K" + self._running)
-        self._stream.flush()
+    def _live_line(self, text: str) -> Progress:
+        """The live line of the running stage; rich is imported only where a stage runs on a terminal."""
+        if self._bar is None:
+            from rich import progress
+            from rich.console import Console
+
+            self._bar = progress.Progress(
+                progress.TextColumn("  {task.description}", markup=False), progress.BarColumn(bar_width=24),
+                progress.MofNCompleteColumn(), progress.TextColumn("{task.fields[facts]}", markup=False), progress.TimeRemainingColumn(),
+                console=Console(file=self._stream), transient=True, refresh_per_second=5,
+            )  # fmt: skip
+            self._bar.add_task(text, total=None, facts="")
+            self._bar.start()
+        return self._bar
 
     def _row(
         self, row: dict[str, Any], status: str, text: str, seconds: float | None = None
@@ -85,28 +91,24 @@ class RunConsole:
         self._line(f"{row['name']}  seed {row['seed']}  {row['stages']} stages  {row['run']}")
 
     def _on_stage_started(self, row: dict[str, Any]) -> None:
-        self._started_s = time.monotonic()
         if self._is_live:
-            self._draw(self._row(row, "…", row["reason"]))
+            self._clear()
+            self._live_line(f"{row['id']:<{self._id_width}}  {row['reason']}")
 
     def _on_stage_waiting(self, row: dict[str, Any]) -> None:
         self._line(f"  {row['id']:<{self._id_width}}  another run is making this; waiting for it")
 
     def _on_progress(self, row: dict[str, Any]) -> None:
-        now_s = time.monotonic()
-        if not self._is_live or now_s - self._drawn_s < _REDRAW_S or not row["total"]:
+        if not self._is_live or not row["total"]:
             return
-        self._drawn_s = now_s
-        elapsed_s = now_s - self._started_s
-        left_s = elapsed_s * (row["total"] - row["done"]) / max(row["done"], 1e-9)
-        facts = "  ".join(
-            f"{name} {value:.4g}"
+        facts = {
+            name: value
             for name, value in row.items()
             if isinstance(value, float) and name not in {"done", "total"}
-        )
-        self._draw(
-            f"  {row['id']:<{self._id_width}}  {row['done']:g}/{row['total']:g} {row['unit']}  {facts}  {left_s:.0f} s left"
-        )
+        }
+        said = "  ".join([row["unit"], *(f"{name} {value:.4g}" for name, value in facts.items())])
+        bar = self._live_line(row["id"])
+        bar.update(bar.task_ids[0], completed=row["done"], total=row["total"], facts=said)
 
     def _on_stage_finished(self, row: dict[str, Any]) -> None:
         if row["status"] != "run":
@@ -133,12 +135,6 @@ class RunConsole:
 
     def _on_run_failed(self, _row: dict[str, Any]) -> None:  # the message itself goes to stderr
         self._clear()
-
-
-def _terminal_width() -> int:
-    import shutil
-
-    return shutil.get_terminal_size().columns
 
 
 def table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:

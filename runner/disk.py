@@ -70,11 +70,22 @@ _ADVICE = {
 }
 
 
-def disk_problem(error: OSError) -> Exception:
-    """The error for a person where the disk is full or may not be written; any other error as it is."""
-    advice = _ADVICE.get(error.errno or 0)
-    if advice is None:
-        return error
-    return StageError(
-        f"{error.filename or 'writing'}: {(error.strerror or str(error)).lower()}\n{advice}"
-    )
+# What libraries that do not raise OSError (SQLite, safetensors, torch) say of a full or read-only disk.
+_PHRASES = {
+    "no space left on device": errno.ENOSPC,
+    "database or disk is full": errno.ENOSPC,
+    "attempt to write a readonly database": errno.EROFS,
+}
+
+
+def disk_problem(error: Exception) -> StageError | None:
+    """The error for a person where the disk is full or may not be written; None for any other."""
+    number = error.errno if isinstance(error, OSError) else None
+    if number is None:
+        said = str(error).lower()
+        number = next((code for phrase, code in _PHRASES.items() if phrase in said), None)
+    advice = _ADVICE.get(number or 0)
+    if number is None or advice is None:
+        return None
+    place = getattr(error, "filename", None) or "writing"
+    return StageError(f"{place}: {os.strerror(number).lower()}\n{advice}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import platform
-import subprocess
 import sys
 import sysconfig
 from pathlib import Path
@@ -49,21 +48,43 @@ def _processor() -> str:
     return platform.processor()
 
 
-def git_state(folder: Path) -> dict[str, Any] | None:
-    """Commit of the repository that holds a folder, and whether files there differ from it; None outside of git."""
-    if not any((parent / ".git").exists() for parent in (folder, *folder.parents)):
+def git_state(folder: Path, *, with_status: bool) -> dict[str, Any] | None:
+    """Commit of the repository that holds a folder; None outside of git.
+
+    Args:
+        folder: anywhere in the work tree.
+        with_status: also ask git whether tracked files differ from the commit (a process; skipped where nothing ran).
+    """
+    top = next(
+        (parent / ".git" for parent in (folder, *folder.parents) if (parent / ".git").exists()),
+        None,
+    )
+    if top is None:
         return None
+    return {"commit": _head(top), "is_dirty": _is_dirty(folder) if with_status else None}
+
+
+def _head(top: Path) -> str | None:
+    """The commit that HEAD names, read from git's own files; None where it is kept elsewhere (a linked work tree)."""
     try:
-        commit = _git("rev-parse", "HEAD", folder=folder)
-        changed = _git("status", "--porcelain", "--untracked-files=no", folder=folder)
+        head = (top / "HEAD").read_text(encoding="utf-8").strip()
+        name = head.removeprefix("ref: ")
+        if name == head:
+            return head
+        if (top / name).exists():
+            return (top / name).read_text(encoding="utf-8").strip()
+        packed = (top / "packed-refs").read_text(encoding="utf-8").splitlines()
+        return next((line.split()[0] for line in packed if line.endswith(f" {name}")), None)
+    except OSError:
+        return None
+
+
+def _is_dirty(folder: Path) -> bool | None:
+    import subprocess
+
+    words = ["git", "-C", str(folder), "status", "--porcelain", "--untracked-files=no"]
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, timeout=10, check=True)  # noqa: S603 - fixed words
     except (OSError, subprocess.SubprocessError):
         return None
-    return {"commit": commit, "is_dirty": bool(changed)}
-
-
-def _git(*arguments: str, folder: Path) -> str:
-    done = subprocess.run(  # noqa: S603 - fixed words
-        ["git", "-C", str(folder), *arguments],  # noqa: S607 - git is found on the PATH
-        capture_output=True, text=True, timeout=10, check=True,
-    )  # fmt: skip
-    return done.stdout.strip()
+    return bool(done.stdout.strip())

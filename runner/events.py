@@ -48,7 +48,7 @@ def read_events(path: Path) -> Iterator[dict[str, Any]]:
     """The events of a file; a torn last line is left out."""
     if not path.exists():
         return
-    with path.open(encoding="utf-8") as lines:
+    with path.open("rb") as lines:
         for line in lines:
             try:
                 yield json.loads(line)

@@ -6,11 +6,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal
 
 from kpod.runner.canonical import pretty_json
 from kpod.runner.errors import Interrupted, KpodError, StageError
 from kpod.runner.events import Events, utc_now
+from kpod.runner.inspection import Inspectable, InspectedExample
 from kpod.runner.interrupt import StopRequest
 from kpod.runner.plan import Assessment, Planner, Unit, read_recent
 from kpod.runner.running import Running
@@ -68,6 +70,19 @@ class Execution:
         for unit in self.planner.units:
             self._settle(unit)
         self._remember()
+
+    def inspect(self, stage_id: str, *, limit: int) -> Iterator[InspectedExample]:
+        """What the student of that id would train on; the units before it are taken to their results."""
+        for unit in self.planner.units:
+            if unit.stage.id != stage_id:
+                self._settle(unit)
+                continue
+            assessment = self.planner.assess(unit)
+            stage = unit.stage.stage()
+            assert isinstance(stage, Inspectable)
+            assert assessment.key is not None
+            with self.store.drafting(assessment.key) as draft:
+                yield from stage.inspect(self._context(assessment, draft), limit=limit)
 
     def _settle(self, unit: Unit) -> None:
         """Take one unit to its result."""
@@ -163,15 +178,9 @@ class Execution:
         unit, key, image = assessment.unit, assessment.key, assessment.image
         assert key is not None
         assert image is not None
-        assert assessment.contents is not None
-        assert assessment.sources is not None
         wall_s, cpu_s = time.perf_counter(), time.process_time()
         with self.store.drafting(key) as draft:
-            ctx = Running(
-                unit=unit, config=assessment.config, seed=image["seed"] or 0, contents=assessment.contents,
-                sources=assessment.sources, draft=draft, store=self.store, outside=self.planner.outside,
-                events=self.events, stop=self.stop, key=key,
-            )  # fmt: skip
+            ctx = self._context(assessment, draft)
             try:
                 unit.stage.stage().run(ctx)
             except KpodError:
@@ -187,6 +196,18 @@ class Execution:
             if is_forced:
                 self.store.remove(key)
             return self.store.publish(draft, manifest)
+
+    def _context(self, assessment: Assessment, draft: Path) -> Running:
+        """What the stage is given, writing into a draft."""
+        assert assessment.key is not None
+        assert assessment.image is not None
+        assert assessment.contents is not None
+        assert assessment.sources is not None
+        return Running(
+            unit=assessment.unit, config=assessment.config, seed=assessment.image["seed"] or 0, contents=assessment.contents,
+            sources=assessment.sources, draft=draft, store=self.store, outside=self.planner.outside,
+            events=self.events, stop=self.stop, key=assessment.key,
+        )  # fmt: skip
 
     def _write_preimage(self, assessment: Assessment) -> None:
         assert assessment.key is not None

@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from kpod.runner.canonical import digest_of
+from kpod.runner.canonical import canonical_json, digest_of
 from kpod.runner.config import config_to_json, volatile_fields
 from kpod.runner.registry import code_digest
 from kpod.runner.stage import Stage
@@ -51,13 +51,10 @@ def preimage(
         recipe_seed: the recipe's.
         packages: versions of installed distributions.
     """
-    settings = {
-        name: value
-        for name, value in config_to_json(config).items()
-        if name not in volatile_fields(stage.config_class)
-    }
-    settings.pop("seed", None)
-    for dotted in sources:
+    settings = config_to_json(config)
+    if stage.seeded == "data":
+        settings.pop("seed", None)
+    for dotted in (*volatile_fields(stage.config_class), *sources):
         _drop(settings, dotted.split("."))
     return {
         "key_schema": KEY_SCHEMA,
@@ -76,11 +73,18 @@ def stage_key(image: Mapping[str, Any]) -> str:
     return digest_of(image)
 
 
-def _drop(settings: dict[str, Any], parts: list[str]) -> None:
-    """Take a setting out whose content stands under `sources`."""
-    for part in parts[:-1]:
-        settings = settings.get(part) or {}
-    settings.pop(parts[-1], None)
+def _drop(settings: Any, parts: Sequence[str]) -> None:
+    """Take a setting out that cannot matter, or whose content stands under `sources`; `*` stands for any item."""
+    first, *rest = parts
+    if first == "*":
+        for item in settings.values() if isinstance(settings, dict) else settings or ():
+            _drop(item, rest)
+    elif not isinstance(settings, dict):
+        return
+    elif rest:
+        _drop(settings.get(first), rest)
+    else:
+        settings.pop(first, None)
 
 
 def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
@@ -105,7 +109,13 @@ def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 
 
 def _unequal(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    return [name for name in sorted({*old, *new}) if old.get(name) != new.get(name)]
+    """Names of values that differ, as keys see them: 1, 1.0 and true are three, and null is not nothing."""
+    return [
+        name
+        for name in sorted({*old, *new})
+        if (name in old) != (name in new)
+        or canonical_json(old.get(name)) != canonical_json(new.get(name))
+    ]
 
 
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str) -> Iterator[str]:

@@ -31,24 +31,20 @@ class Memo:
 
     def _open(self) -> sqlite3.Connection:
         if self._connection is None:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            connection = sqlite3.connect(self._path, timeout=60, isolation_level=None)
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute("PRAGMA synchronous=OFF")
-            connection.execute(
-                "CREATE TABLE IF NOT EXISTS facts (topic TEXT, name TEXT, value TEXT, PRIMARY KEY (topic, name))"
-                " WITHOUT ROWID"
-            )
-            self._connection = connection
+            try:
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                self._connection = _connect(self._path)
+            except (OSError, sqlite3.DatabaseError):  # read-only, full or damaged
+                self._connection = _connect(":memory:")
         return self._connection
 
     def get(self, topic: str, name: str) -> str | None:
         """A remembered fact, or None."""
-        row = (
-            self._open()
-            .execute("SELECT value FROM facts WHERE topic = ? AND name = ?", (topic, name))
-            .fetchone()
-        )
+        question = "SELECT value FROM facts WHERE topic = ? AND name = ?"
+        try:
+            row = self._open().execute(question, (topic, name)).fetchone()
+        except sqlite3.DatabaseError:
+            return None
         return None if row is None else str(row[0])
 
     def put(self, topic: str, name: str, value: str) -> None:
@@ -57,7 +53,7 @@ class Memo:
             self._open().execute(
                 "INSERT OR REPLACE INTO facts VALUES (?, ?, ?)", (topic, name, value)
             )
-        except sqlite3.OperationalError:
+        except sqlite3.DatabaseError:
             return
 
     def file_digest(self, path: Path) -> str:
@@ -93,6 +89,17 @@ class Memo:
             self._connection = None
 
 
+def _connect(path: Path | str) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, timeout=60, isolation_level=None)
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=OFF")
+    connection.execute(
+        "CREATE TABLE IF NOT EXISTS facts (topic TEXT, name TEXT, value TEXT, PRIMARY KEY (topic, name))"
+        " WITHOUT ROWID"
+    )
+    return connection
+
+
 def hash_file(path: Path) -> str:
     """sha256 of a file's bytes, read in pieces of 1 MB."""
     state = hashlib.sha256()
@@ -100,6 +107,15 @@ def hash_file(path: Path) -> str:
         while chunk := file.read(_CHUNK_B):
             state.update(chunk)
     return state.hexdigest()
+
+
+def content_digest(path: Path) -> str:
+    """As `Memo.content_digest`, every byte read."""
+    if path.is_file():
+        return hash_file(path)
+    return digest_of(
+        {below.relative_to(path).as_posix(): hash_file(below) for below in files_below(path)}
+    )
 
 
 def files_below(folder: Path) -> Iterator[Path]:

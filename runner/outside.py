@@ -75,9 +75,14 @@ class Outside:
             raise SourceMissing(
                 _advice(f"there is no file or folder {source.path}", source.how_to_get)
             )
-        return Found(
-            fact={"sha256": self.memo.content_digest(path)}, path=path, original=source.path
-        )
+        if not (path.is_file() or path.is_dir()):
+            raise SourceMissing(f"{source.path} is neither a file nor a folder")
+        try:
+            digest = self.memo.content_digest(path)
+        except OSError as error:
+            said = (error.strerror or str(error)).lower()
+            raise SourceMissing(f"{error.filename or source.path} cannot be read: {said}") from None
+        return Found(fact={"sha256": digest}, path=path, original=source.path)
 
     def _package(self, source: PackageFile) -> Found:
         from importlib.util import find_spec
@@ -85,7 +90,7 @@ class Outside:
         name = f"{source.package}/{source.file}"
         try:
             spec = find_spec(source.package)
-        except ModuleNotFoundError:
+        except (ImportError, ValueError):
             spec = None
         if spec is None or not spec.submodule_search_locations:
             raise SourceMissing(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,8 +32,8 @@ def render_views(
         view.view().render(archive, view.config)
         kept.mkdir(parents=True, exist_ok=True)
         for name in PAGES:
-            (kept / name).unlink(missing_ok=True)
-            _link_or_copy(archive.folder / name, kept / name)
+            if (archive.folder / name).exists():
+                _link_or_copy(archive.folder / name, kept / name)
         yield view, "rendered", time.perf_counter() - started_s
 
 
@@ -52,7 +53,10 @@ def _page_key(archive: Archive, view: RecipeView) -> str:
 
 
 def _link_or_copy(source: Path, target: Path) -> None:
+    """Put a page in its place in one step; whatever shares the old one keeps it."""
+    draft = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
     try:
-        os.link(source, target)
+        os.link(source, draft)
     except OSError:
-        shutil.copyfile(source, target)
+        shutil.copyfile(source, draft)
+    draft.replace(target)

@@ -174,7 +174,7 @@ class _Reader:
 
     def _raise(self) -> None:
         if self.problems:
-            raise RecipeError(self.problems)
+            raise RecipeError(sorted(self.problems, key=_place))
 
     def _is_new(self, plain: Any, schema: dict[str, Any]) -> bool:
         """Whether this value was not yet found right under this schema."""
@@ -324,3 +324,8 @@ class _Reader:
                 self._collect_origins(entry.node, f"{path}.{name}" if path else name)
         else:
             self.origins[path] = str(node.position)
+
+
+def _place(problem: Problem) -> tuple[str, int, int]:
+    where = problem.where or Position("")
+    return where.file, where.line, where.column

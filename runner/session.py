@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from kpod.runner.disk import disk_problem
 from kpod.runner.errors import Interrupted, KpodError
 from kpod.runner.events import Events, Listener, utc_now
 from kpod.runner.execute import Execution, Outcome
+from kpod.runner.inspection import InspectedExample
 from kpod.runner.interrupt import StopRequest
 from kpod.runner.outside import Outside
 from kpod.runner.plan import Planner, downstream_of, needed_for
@@ -97,19 +99,16 @@ class Session:
         started_s = time.perf_counter()
         planned = self.planner.plan(forced=self.forced)
         self._probe_store()
-        writer = ArchiveWriter(self.options.runs, self.recipe)
+        writer = _new_archive(self.options.runs, self.recipe)
         events = Events(writer.folder / "events.jsonl", list(listeners))
         stop = StopRequest()
         hits = {found.unit.name: found for found in planned if found.status == "hit"}
         execution = Execution(self.planner, events, stop, writer.folder.name, self.forced, hits)
-        events.emit(
-            "run_started",
-            name=self.recipe.name,
-            seed=self.recipe.seed,
-            run=str(writer.folder),
-            stages=len(self.recipe.stages),
-        )
         try:
+            events.emit(
+                "run_started", name=self.recipe.name, seed=self.recipe.seed, run=str(writer.folder),
+                stages=len(self.recipe.stages),
+            )  # fmt: skip
             with stop.listening():
                 execution.run()
                 self._archive(writer, execution, seconds=time.perf_counter() - started_s)
@@ -117,18 +116,32 @@ class Session:
         except Interrupted as error:
             events.emit("run_interrupted", reason=str(error))
             raise
-        except OSError as error:
-            events.emit("run_failed", reason=str(error))
-            raise disk_problem(error) from error
         except Exception as error:
-            events.emit("run_failed", reason=f"{type(error).__name__}: {error}")
-            raise
+            with suppress(OSError):  # the disk may be full, or whoever listened gone
+                events.emit("run_failed", reason=f"{type(error).__name__}: {error}")
+            problem = disk_problem(error)
+            if problem is None:
+                raise
+            raise problem from error
         num_hits = sum(outcome.status != "run" for outcome in execution.outcomes.values())
         events.emit(
             "run_finished", seconds=round(time.perf_counter() - started_s, 3), hits=num_hits,
             units=len(execution.outcomes), run=str(writer.folder),
         )  # fmt: skip
         return Archive(writer.folder)
+
+    def inspect(
+        self, stage_id: str, *, limit: int, listeners: Sequence[Listener] = ()
+    ) -> Iterator[InspectedExample]:
+        """The first training sequences of a student; what it reads is made where it is not stored, the student is not."""
+        events, stop = Events(None, list(listeners)), StopRequest()
+        self.recipe = needed_for(self.recipe, stage_id)
+        self.planner = Planner(
+            self.recipe, self.store, outside=self.planner.outside, capability=self.capability
+        )
+        execution = Execution(self.planner, events, stop, "inspect-batch")
+        with stop.listening():
+            yield from execution.inspect(stage_id, limit=limit)
 
     def _probe_store(self) -> None:
         """Say at once, and in words, that the store cannot be written."""
@@ -138,7 +151,7 @@ class Session:
             probe.touch()
             probe.unlink()
         except OSError as error:
-            raise KpodError(
+            raise disk_problem(error) or KpodError(
                 f"cannot write in the store {self.store.root}: {error.strerror}\nname another one with --store DIR or KPOD_STORE"
             ) from error
 
@@ -168,7 +181,12 @@ class Session:
                 "capability": self.capability.to_json(),
                 "machine": environment.machine_facts(),
                 "packages": environment.package_versions(self.store.memo),
-                "git": environment.git_state(self.recipe.path.absolute().parent),
+                "git": environment.git_state(
+                    self.recipe.path.absolute().parent,
+                    with_status=any(
+                        outcome.status == "run" for outcome in execution.outcomes.values()
+                    ),
+                ),
             }
         )
 
@@ -210,6 +228,17 @@ class Session:
                 "view_rendered", id=view.id, uses=view.uses, status=status, seconds=round(seconds, 3),
                 summary=str(writer.folder / "report.html"),
             )  # fmt: skip
+
+
+def _new_archive(runs: Path, recipe: Recipe) -> ArchiveWriter:
+    """A new run's folder; a full or read-only disk is told in words."""
+    try:
+        return ArchiveWriter(runs, recipe)
+    except OSError as error:
+        problem = disk_problem(error)
+        if problem is None:
+            raise
+        raise problem from error
 
 
 def _unit_row(outcome: Outcome) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -129,7 +130,7 @@ class Store:
             manifest = Manifest.from_json((folder / "manifest.json").read_text(encoding="utf-8"))
         except FileNotFoundError:
             return None
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, AttributeError):
             self.quarantine(key, "its manifest cannot be read")
             return None
         for output in manifest.outputs.values():
@@ -186,16 +187,21 @@ class Store:
         Where another process published the same key meanwhile, theirs stays.
         """
         for path in files_below(draft):
+            path.chmod(0o444)  # archives hold the very same files
             self.disk.sync(path)
         self.disk.write_text(draft / "manifest.json", manifest.to_json())
         self.disk.sync_folders(draft)
         folder = self.entry_folder(manifest.key)
         self.disk.make_folder(folder.parent)
-        self.disk.rename(draft, folder)
-        for output in manifest.outputs.values():
+        entry = self.get(manifest.key)
+        if entry is None:
+            self.quarantine(manifest.key, "it was no hit any more when its result was made again")
+            self.disk.rename(draft, folder)
+            entry = Entry(folder, manifest)
+        for output in entry.manifest.outputs.values():
             self._index(output.digest, manifest.key)
         shutil.rmtree(self.partial(manifest.key), ignore_errors=True)
-        return Entry(folder, manifest)
+        return entry
 
     def _index(self, digest: str, key: str) -> None:
         path = self.root / "outputs" / digest[:2] / digest
@@ -205,8 +211,8 @@ class Store:
     def find_output(self, digest: str) -> tuple[Entry, str] | None:
         """The entry that holds a content, and the name of the output."""
         index = self.root / "outputs" / digest[:2] / digest
-        keys = [index.read_text(encoding="utf-8")] if index.exists() else []
-        for key in keys or self.keys():
+        first = [index.read_text(encoding="utf-8")] if index.exists() else []
+        for key in chain(first, self.keys()):
             entry = self.get(key)
             if entry is not None:
                 for name, output in entry.manifest.outputs.items():

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeGuard
 
 from kpod.runner.errors import Position, Problem, nearest
 from kpod.runner.node import Mapping, Node, dotted, find, plain
@@ -82,13 +82,16 @@ def _validator() -> Any:
     from jsonschema import Draft202012Validator
     from jsonschema.validators import extend
 
-    checker = Draft202012Validator.TYPE_CHECKER.redefine(
-        "number", lambda _checker, value: is_number(value)
+    checker = Draft202012Validator.TYPE_CHECKER.redefine_many(
+        {
+            "number": lambda _checker, value: is_number(value),
+            "integer": lambda _checker, value: is_integer(value),
+        }
     )
     return extend(Draft202012Validator, type_checker=checker)  # type: ignore[no-untyped-call]
 
 
-def is_number(value: object) -> bool:
+def is_number(value: object) -> TypeGuard[int | float]:
     """Whether a value is a number that a float can hold: no truth value, not infinite, not NaN."""
     try:
         return (
@@ -96,6 +99,11 @@ def is_number(value: object) -> bool:
         )
     except OverflowError:
         return False
+
+
+def is_integer(value: object) -> bool:
+    """Whether a value is a number without a fraction: 3 and 3.0, as JSON Schema has it."""
+    return is_number(value) and (isinstance(value, int) or value.is_integer())
 
 
 def _order(problem: Problem) -> tuple[str, int, int]:
@@ -129,10 +137,10 @@ class _Telling:
         """A value of the wrong type, size or form."""
         got, name = shown(error.instance), self._name(error)
         if rule == "type":
-            words = type_words(error.validator_value)
-            if isinstance(error.instance, float) and "integer" not in words:
-                words = words.replace("a number", "a finite number")
-            message = f"got {got}, but {name} must be {words}"
+            wanted = type_words(error.validator_value)
+            if isinstance(error.instance, float):
+                wanted = wanted.replace("a number", "a finite number")
+            message = f"got {got}, but {name} must be {wanted}"
             return self._problem(error, message, hint=_quotes_hint(error))
         if rule in BOUNDS:
             message = f"got {got}, but {name} must be {BOUNDS[rule]} {error.validator_value}"

@@ -119,7 +119,24 @@ class Wiring:
                 )
             found = (self._find(stage_id, wanted, source, path) for source in sources)
             wires[name] = tuple(wire for wire in found if wire is not None)
+            if wanted.each:
+                self._refuse_twice(wires[name], sources, path)
         return wires
+
+    def _refuse_twice(
+        self, wires: tuple[Wire, ...], sources: tuple[Named, ...], path: str
+    ) -> None:
+        """Units are named by the stage behind their element, so each stage stands once."""
+        ids = [wire.stage for wire in wires]
+        twice = sorted({name for name in ids if ids.count(name) > 1})
+        if twice:
+            self.problems.append(
+                Problem(
+                    message=f"got {', '.join(twice)} more than once, but each stage is taken once",
+                    where=sources[-1].position,
+                    path=path,
+                )
+            )
 
     def _find(self, stage_id: str, wanted: Input[Any], source: Named, path: str) -> Wire | None:
         """The output that a source names, or None and a problem."""
@@ -207,14 +224,25 @@ class Wiring:
             )  # fmt: skip
 
     def _refuse_cycles(self) -> None:
-        stuck = sorted(set(self.stages) - set(self.order()))
+        stuck = set(self.stages) - set(self.order())
         if stuck:
+            circle = self._circle(stuck)
             self.problems.append(
                 Problem(
-                    message=f"the stages {', '.join(stuck)} wait for each other in a circle, so none can start",
-                    where=self.stages[stuck[0]].position, path="stages", hint="name another source under `in` of one of them",
+                    message=f"these stages wait for each other in a circle: {' <- '.join(circle)}",
+                    where=self.stages[circle[0]].position, path="stages", hint="name another source under `in` of one of them",
                 )
             )  # fmt: skip
+
+    def _circle(self, stuck: set[str]) -> list[str]:
+        """One circle among stages that cannot start, each followed by what it reads, the first again at the end."""
+        trail = [min(stuck)]
+        while trail[-1] not in trail[:-1]:
+            reads = {wire.stage for wires in self.wires[trail[-1]].values() for wire in wires}
+            trail.append(min(reads & stuck))
+        members = trail[trail.index(trail[-1]) : -1]
+        start = members.index(min(members))
+        return [*members[start:], *members[:start], members[start]]
 
 
 def _fits(wanted: Input[Any], output: Output[Any]) -> bool:

