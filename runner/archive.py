@@ -7,12 +7,8 @@ read), and run.json, written last: a run without it is resumable, never complete
 
 from __future__ import annotations
 
-import errno
 import json
-import shutil
-import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,21 +16,15 @@ from typing import Any, TypeVar
 
 from kpod.runner import document
 from kpod.runner.canonical import digest_of, pretty_json
+from kpod.runner.copies import copy_whole, link_or_copy
 from kpod.runner.disk import DISK, Disk, disk_problem
 from kpod.runner.errors import KpodError, nearest
 from kpod.runner.events import read_events, utc_now
-from kpod.runner.memo import content_digest, files_below
 from kpod.runner.recipe import Recipe
 from kpod.runner.record import Record
 from kpod.runner.store import Entry, Manifest
 
 FORMAT = 1
-# On another file system an output is copied up to this size; a bigger one is named by its digest (DESIGN 5).
-COPY_LIMIT_B = 1_000_000_000
-
-# Another file system, one without links, a file of another person's (protected_hardlinks), too many links.
-_NO_LINK = frozenset({errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.ENOSYS})
-
 RecordT = TypeVar("RecordT", bound=Record)
 
 
@@ -222,17 +212,7 @@ class ArchiveWriter:
         folder = unit_folder(self.folder, stage, element)
         for output in entry.manifest.outputs.values():
             for file in output.files:
-                self._link(entry.folder / file.path, folder / file.path)
-
-    def _link(self, source: Path, target: Path) -> None:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            self.disk.link(source, target)
-        except OSError as error:
-            if error.errno not in _NO_LINK:
-                raise
-            if source.stat().st_size <= COPY_LIMIT_B:
-                shutil.copyfile(source, target)
+                link_or_copy(entry.folder / file.path, folder / file.path, disk=self.disk)
 
     def add_input(self, digest: str, source: Path, kept: Path) -> str | None:
         """Archive a local file or folder that a stage read, from the copy that the store keeps; its place in the archive.
@@ -245,7 +225,7 @@ class ArchiveWriter:
         Returns:
             The path below the archive's folder, or None where it is too big to be copied, or has changed meanwhile.
         """
-        if not kept.exists() and not _copy_whole(source, kept, digest=digest):
+        if not kept.exists() and not copy_whole(source, kept, digest=digest):
             return None
         place = f"inputs/{digest[:12]}-{source.name}"
         pairs = [(kept, Path(place))] if kept.is_file() else [
@@ -253,7 +233,7 @@ class ArchiveWriter:
         ]  # fmt: skip
         for path, name in pairs:
             if not (self.folder / name).exists():
-                self._link(path, self.folder / name)
+                link_or_copy(path, self.folder / name, disk=self.disk)
         return place
 
     def finish(self, facts: Mapping[str, Any]) -> None:
@@ -262,28 +242,6 @@ class ArchiveWriter:
             self.folder / "run.json.part", pretty_json({"format": FORMAT, **facts})
         )
         (self.folder / "run.json.part").replace(self.folder / "run.json")
-
-
-def _copy_whole(source: Path, target: Path, *, digest: str) -> bool:
-    """Copy a file or a folder so that it is there whole or not at all; False where it is over the limit or has changed."""
-    paths = [source] if source.is_file() else list(files_below(source))
-    if sum(path.stat().st_size for path in paths) > COPY_LIMIT_B:
-        return False
-    target.parent.mkdir(parents=True, exist_ok=True)
-    draft = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
-    try:
-        if source.is_file():
-            shutil.copyfile(source, draft)
-        else:
-            shutil.copytree(source, draft, ignore=shutil.ignore_patterns(".*"))
-        if content_digest(draft) != digest:
-            return False
-        with suppress(OSError):  # another run may have put the same there
-            draft.replace(target)
-        return target.exists()
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
-        draft.unlink(missing_ok=True)
 
 
 def _new_folder(runs: Path, name: str) -> Path:

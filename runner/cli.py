@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -64,7 +65,7 @@ def _dispatch(name: str, words: list[str]) -> int:
     from argparse import ArgumentParser
     from importlib import import_module
 
-    from kpod.runner.errors import ExitCode, KpodError
+    from kpod.runner.errors import ExitCode, KpodError, StageCrashed
 
     command = import_module(f"kpod.runner.commands.{name.replace('-', '_')}")
     parser = ArgumentParser(prog=f"kpod {name}", description=COMMANDS[name], allow_abbrev=False)
@@ -72,6 +73,8 @@ def _dispatch(name: str, words: list[str]) -> int:
     try:
         return int(command.run(parser.parse_args(words)))
     except KpodError as error:
+        if isinstance(error, StageCrashed):
+            _print_cause(error)
         print(error, file=sys.stderr)
         return int(error.exit_code)
     except KeyboardInterrupt:
@@ -79,6 +82,14 @@ def _dispatch(name: str, words: list[str]) -> int:
             "stopped at once; the same command continues from the last checkpoint", file=sys.stderr
         )
         return int(ExitCode.INTERRUPTED)
-    except BrokenPipeError:
-        sys.stderr.close()
-        return 0
+    except BrokenPipeError:  # whoever read our lines has gone (`| head`)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return int(ExitCode.INTERRUPTED if name in {"run", "rerun", "sweep"} else ExitCode.DONE)
+
+
+def _print_cause(error: Exception) -> None:
+    """The traceback of a mistake that is not the person's."""
+    import traceback
+
+    if error.__cause__ is not None:
+        traceback.print_exception(error.__cause__)

@@ -102,6 +102,24 @@ class StageError(KpodError):
     exit_code = ExitCode.STAGE_FAILED
 
 
+class StageFailed(StageError):
+    """What a stage could not go on with, and which stage it was."""
+
+    def __init__(self, unit: str, uses: str, error: KpodError) -> None:
+        said = str(error).replace("\n", "\n  ")
+        super().__init__(f"stage {unit} ({uses})\n  {said}")
+
+
+class StageCrashed(StageError):
+    """A stage raised what it should not have: its author's mistake, or a library's. The cause hangs on it."""
+
+    def __init__(self, unit: str, uses: str, error: Exception) -> None:
+        super().__init__(
+            f"stage {unit} ({uses}) failed: {type(error).__name__}: {error}\n"
+            "what came before it is kept; the same command continues there"
+        )
+
+
 class MissingExtra(StageError):
     """A library that this setting needs is not installed."""
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from kpod.runner.canonical import pretty_json
-from kpod.runner.errors import Interrupted, KpodError, StageError
+from kpod.runner.disk import disk_problem
+from kpod.runner.errors import Interrupted, KpodError, StageCrashed, StageError, StageFailed
 from kpod.runner.events import Events, utc_now
 from kpod.runner.inspection import Inspectable, InspectedExample
 from kpod.runner.interrupt import StopRequest
@@ -183,11 +184,13 @@ class Execution:
             ctx = self._context(assessment, draft)
             try:
                 unit.stage.stage().run(ctx)
-            except KpodError:
+            except Interrupted:
                 raise
+            except KpodError as error:
+                raise StageFailed(unit.name, unit.stage.uses, error) from error
             except Exception as error:
-                error.add_note(f"in stage {unit.name} ({unit.stage.uses})")
-                raise
+                crashed = StageCrashed(unit.name, unit.stage.uses, error)
+                raise disk_problem(error) or crashed from error
             manifest = Manifest(
                 key=key, preimage=image, outputs=ctx.outputs(), refers=tuple(ctx.refers), notes=ctx.notes,
                 seconds=time.perf_counter() - wall_s, cpu_seconds=time.process_time() - cpu_s,

@@ -98,17 +98,10 @@ class Outside:
             )
         path = Path(next(iter(spec.submodule_search_locations))) / source.file
         if not path.exists():
-            there = (
-                ", ".join(sorted(part.name for part in path.parent.iterdir())[:12])
-                if path.parent.exists()
-                else ""
-            )
-            raise SourceMissing(
-                _advice(
-                    f"the package {source.package} has no {source.file}; it has: {there}",
-                    source.how_to_get,
-                )
-            )
+            top = next(above for above in path.parents if above.is_dir())
+            names = ", ".join(sorted(n.name for n in top.iterdir() if n.name[0] not in "._")[:12])
+            problem = f"the package {source.package} has no {source.file}; {top.name} has: {names}"
+            raise SourceMissing(_advice(problem, source.how_to_get))
         return Found(fact={"sha256": self.memo.content_digest(path)}, path=path, original=name)
 
     def _commit(self, source: HubRepository) -> str:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from kpod.runner.capability import Capability
 from kpod.runner.environment import package_versions
-from kpod.runner.errors import KpodError, Problem
+from kpod.runner.errors import KpodError, Position, Problem
 from kpod.runner.keys import changes, preimage, seed_of, stage_key
 from kpod.runner.outside import Found, HubSilent, Outside, SourceMissing
 from kpod.runner.recipe import Recipe, RecipeStage
@@ -103,20 +103,24 @@ class Planner:
             try:
                 assessment = self.assess(unit, is_forced=unit.stage.id in forced)
             except SourceMissing as error:
-                missing.append(
-                    str(
-                        Problem(
-                            message=str(error).replace("\n", "\n  "), path=f"stages.{unit.stage.id}"
-                        )
-                    )
-                )
+                missing.append(str(error))
                 continue
             planned.append(assessment)
             if assessment.status == "hit":
                 self.learn(assessment)
         if missing:
-            raise SourceMissing("\n".join([*missing, f"{len(missing)} missing; nothing was run"]))
+            raise SourceMissing("\n".join([*missing, "nothing was run"]))
         return planned
+
+    def refuse_silence(self, planned: list[Assessment]) -> None:
+        """Raise a HubSilent for units that cannot start, whatever the others give."""
+        silent = [
+            self._told(found.unit, "", found.reason)
+            for found in planned
+            if found.status == "run?" and found.sources is None
+        ]
+        if silent:
+            raise HubSilent("\n".join([*silent, "nothing was run"]))
 
     def assess(self, unit: Unit, *, is_forced: bool = False) -> Assessment:
         """What is to be done about a unit, given what is known."""
@@ -124,7 +128,7 @@ class Planner:
         try:
             sources = self._sources(unit)
         except HubSilent as error:
-            return Assessment(unit=unit, status="run?", reason=str(error).partition("\n")[0])
+            return Assessment(unit=unit, status="run?", reason=str(error).replace("\n", "; "))
         if contents is None:
             waits = sorted(
                 {
@@ -183,10 +187,30 @@ class Planner:
         return len(self.known.get(wire, ())) == len(units_of(self.recipe.stages[wire.stage]))
 
     def _sources(self, unit: Unit) -> dict[str, Found]:
-        return {
-            name: self.outside.find(source)
-            for name, source in unit.stage.stage.sources(unit.stage.config).items()
-        }
+        """What a unit reads from outside, found; raises SourceMissing with all that is not there."""
+        found: dict[str, Found] = {}
+        missing: list[str] = []
+        for name, source in unit.stage.stage.sources(unit.stage.config).items():
+            try:
+                found[name] = self.outside.find(source)
+            except SourceMissing as error:
+                missing.append(self._told(unit, name, str(error)))
+        if missing:
+            raise SourceMissing("\n".join(missing))
+        return found
+
+    def _told(self, unit: Unit, setting: str, message: str) -> str:
+        """A problem with a setting, or with a whole stage, at its place in the recipe."""
+        path = f"stages.{unit.stage.id}.with.{setting}" if setting else f"stages.{unit.stage.id}"
+        origins = self.recipe.origins
+        where = origins.get(path) or origins.get(f"stages.{unit.stage.id}.uses")
+        return str(
+            Problem(
+                message=message.replace("\n", "\n  "),
+                path=path,
+                where=Position(where) if where else None,
+            )
+        )
 
     def _resolve(self, unit: Unit, contents: Mapping[str, tuple[Content, ...]]) -> Any:
         inputs = unit.stage.stage.inputs()

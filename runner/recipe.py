@@ -239,31 +239,12 @@ class _Reader:
         data = data or {}
         path = f"stages.{stage_id}.with"
         for dotted in local_path_fields(stage.config_class):
-            self._make_absolute(data, with_node, dotted)
+            data = _with_absolute(data, with_node, dotted.split("."))
         try:
             return build_config(stage.config_class, data, node=with_node or node, path=path)
         except RecipeError as error:
             self.problems += error.problems
             return None
-
-    def _make_absolute(self, data: dict[str, Any], node: Node | None, dotted: str) -> None:
-        """Take a relative path from the folder of the file that wrote it (DESIGN 3)."""
-        *parents, name = dotted.split(".")
-        for part in parents:
-            data = data.get(part) or {}
-            node = (
-                node.entries[part].node
-                if isinstance(node, Mapping) and part in node.entries
-                else None
-            )
-        if isinstance(data.get(name), str) and isinstance(node, Mapping):
-            written_in = Path(node.entries[name].node.position.file)
-            folder = (
-                written_in.absolute().parent
-                if written_in.suffix in {".yaml", ".yml"}
-                else Path.cwd()
-            )
-            data[name] = str((folder / Path(data[name]).expanduser()).resolve())
 
     def _unwired(self, stage_id: str, stage: type[Stage[Any]]) -> Unwired:
         node = self._stage_node(stage_id)
@@ -329,3 +310,27 @@ class _Reader:
 def _place(problem: Problem) -> tuple[str, int, int]:
     where = problem.where or Position("")
     return where.file, where.line, where.column
+
+
+def _with_absolute(data: Any, node: Node | None, parts: Sequence[str]) -> Any:
+    """Settings with the paths of that name made absolute, each from the folder of the file that wrote it (DESIGN 3)."""
+    if node is None or data is None:
+        return data
+    if not parts:
+        return _absolute(data, node.position) if isinstance(data, str) else data
+    first, *rest = parts
+    keys = range(len(data)) if isinstance(data, list) else [*data]
+    changed = {
+        key: _with_absolute(data[key], document.find(node, [key]), rest)
+        for key in keys
+        if first in (key, "*")
+    }
+    if isinstance(data, list):
+        return [changed.get(key, item) for key, item in enumerate(data)]
+    return {**data, **changed}
+
+
+def _absolute(path: str, written_in: Position) -> str:
+    file = Path(written_in.file)
+    folder = file.absolute().parent if file.suffix in {".yaml", ".yml"} else Path.cwd()
+    return str((folder / Path(path).expanduser()).resolve())

@@ -55,10 +55,10 @@ def recipe_schema() -> dict[str, Any]:
         "required": ["kpod", "name", "stages"],
         "properties": {
             "kpod": {"const": 1, "description": "Version of the recipe language."},
-            "name": {"type": "string", "pattern": r"^[A-Za-z0-9][A-Za-z0-9_-]*$", "description": "Names the runs: letters, digits, _ and -."},
+            "name": {"type": "string", "pattern": r"^[A-Za-z0-9][A-Za-z0-9_-]*$", "x-pattern-says": "letters, digits, _ and -, the first a letter or a digit", "description": "Names the runs: letters, digits, _ and -."},
             "description": {"type": "string", "description": "What the recipe is for."},
             "seed": {"type": "integer", "minimum": 0, "maximum": 2**32 - 1, "description": "From which the seeds of weighting, clustering, curriculum and students are derived."},
-            "stages": {"type": "object", "minProperties": 1, "propertyNames": {"pattern": _ID}, "additionalProperties": stage, "description": "The stages by id; their order never matters."},
+            "stages": {"type": "object", "minProperties": 1, "propertyNames": {"pattern": _ID, "x-pattern-says": "small letters, digits and _, the first a letter"}, "additionalProperties": stage, "description": "The stages by id; their order never matters."},
             "compare": {
                 "type": "object",
                 "additionalProperties": False,

@@ -98,6 +98,7 @@ class Session:
         """
         started_s = time.perf_counter()
         planned = self.planner.plan(forced=self.forced)
+        self.planner.refuse_silence(planned)
         self._probe_store()
         writer = _new_archive(self.options.runs, self.recipe)
         events = Events(writer.folder / "events.jsonl", list(listeners))

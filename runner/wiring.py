@@ -123,16 +123,14 @@ class Wiring:
                 self._refuse_twice(wires[name], sources, path)
         return wires
 
-    def _refuse_twice(
-        self, wires: tuple[Wire, ...], sources: tuple[Named, ...], path: str
-    ) -> None:
+    def _refuse_twice(self, wires: tuple[Wire, ...], sources: tuple[Named, ...], path: str) -> None:
         """Units are named by the stage behind their element, so each stage stands once."""
         ids = [wire.stage for wire in wires]
         twice = sorted({name for name in ids if ids.count(name) > 1})
         if twice:
             self.problems.append(
                 Problem(
-                    message=f"got {', '.join(twice)} more than once, but each stage is taken once",
+                    message=f"got {', '.join(map(repr, twice))} more than once, but each stage is taken once",
                     where=sources[-1].position,
                     path=path,
                 )

@@ -1,0 +1,1 @@
+"""What several kinds of stage share about language models: loading, prompts, spans, generation, answers."""

@@ -1,0 +1,244 @@
+"""The prompt of a student: what it reads, what it is to say, and the token ids of both.
+
+Training and evaluation call the same `encode_prompt`, so the ids that evaluation sends are the ids that were trained.
+Prompt and completion are tokenised apart and joined (PRACTICE 2: `len(encode(prompt))` is no boundary). The default
+template is KPOD's (Sec. 3.1): `Q: <x> A: Let's think step by step. <r> Therefore, the answer is <y>`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from kpod.runner import Doc, Question, SettingError, StageError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+PromptName = Literal["cot", "answer_only", "custom"]
+PromptFormat = Literal["plain", "chat"]
+Thinking = Literal["off", "on", "keep"]
+
+SLOT = re.compile(r"\{(question|rationale|answer)\}")
+_TARGET_SLOT = re.compile(r"\{(?:rationale|answer)\}")
+# The wording of a named prompt; who changes one raises its version.
+_NAMED: dict[tuple[str, str], tuple[int, str]] = {
+    ("cot", "plain"): (
+        1,
+        "Q: {question} A: Let's think step by step. {rationale} Therefore, the answer is {answer}",
+    ),
+    ("cot", "chat"): (
+        1,
+        "{question}\nLet's think step by step. {rationale} Therefore, the answer is {answer}",
+    ),
+    ("answer_only", "plain"): (1, "Q: {question} A: Therefore, the answer is {answer}"),
+    ("answer_only", "chat"): (1, "{question}\nGive only the answer. {answer}"),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptConfig:
+    """How a recipe names a prompt."""
+
+    name: Annotated[
+        PromptName,
+        Doc(
+            "cot: reasoning, then the answer (KPOD Sec. 3.1); answer_only: the answer alone; "
+            "custom: the text of `template`."
+        ),
+    ] = "cot"
+    template: Annotated[
+        str | None,
+        Doc(
+            "Only with name custom: a text with {question}, then {rationale} and/or {answer}. "
+            "All before the first of these two is the prompt, the rest is what the student learns to say."
+        ),
+    ] = None
+    format: Annotated[
+        PromptFormat,
+        Doc(
+            "plain: the text as it stands; chat: the prompt as a user's turn of the chat template."
+        ),
+    ] = "plain"
+    system: Annotated[str | None, Doc("System message; only with format chat.")] = None
+    thinking: Annotated[
+        Thinking,
+        Doc(
+            "Thinking mode of chat templates that have one (Qwen3): off, on, or keep the template's "
+            "own default; only with format chat."
+        ),
+    ] = "off"
+
+    def __post_init__(self) -> None:
+        if (self.name == "custom") != (self.template is not None):
+            raise SettingError(
+                "template",
+                "a template and the name custom belong together",
+                hint="set both, or name cot or answer_only alone",
+            )
+        if self.template is not None:
+            _check_template(self.template)
+        if self.format == "plain" and self.system is not None:
+            raise SettingError(
+                "system", "a plain prompt has no system message", hint="set format: chat"
+            )
+        if self.format == "plain" and self.thinking != "off":
+            raise SettingError(
+                "thinking", "a plain prompt has no thinking mode", hint="set format: chat"
+            )
+
+    def resolve(self) -> Prompt:
+        """The prompt with its text and version."""
+        if self.template is not None:
+            version, template = 1, self.template
+        else:
+            version, template = _NAMED[self.name, self.format]
+        return Prompt(
+            name=self.name, version=version, template=template, format=self.format,
+            system=self.system, thinking=self.thinking,
+        )  # fmt: skip
+
+
+def _check_template(template: str) -> None:
+    """Refuse a template whose prompt or targets could not be told apart."""
+    slots = SLOT.findall(template)
+    first = _TARGET_SLOT.search(template)
+    if first is None:
+        raise SettingError(
+            "template",
+            "has neither {rationale} nor {answer}",
+            hint="add what the student is to say",
+        )
+    if "{question}" not in template[: first.start()]:
+        raise SettingError(
+            "template", "has no {question} before its first {rationale} or {answer}",
+            hint='example: "{question}\\n{rationale} The answer is {answer}"',
+        )  # fmt: skip
+    twice = [slot for slot in ("question", "rationale", "answer") if slots.count(slot) > 1]
+    if twice:
+        raise SettingError(
+            "template", f"has {{{twice[0]}}} more than once", hint="keep one of them"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompt:
+    """A resolved prompt, as it stands in a student's model.json and in its content id.
+
+    Args:
+        name, version: which wording; custom prompts are always version 1.
+        template: the text with its slots; everything up to the first of {rationale} and {answer} is the prompt.
+    """
+
+    name: PromptName
+    version: int
+    template: str
+    format: PromptFormat
+    system: str | None
+    thinking: Thinking
+
+    def to_json(self) -> dict[str, Any]:
+        """As a JSON object."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Prompt:
+        """The prompt that `to_json` wrote.
+
+        Raises:
+            StageError: a field is missing or unknown.
+        """
+        try:
+            return cls(**data)
+        except TypeError as error:
+            raise StageError(
+                f"a model's prompt cannot be read: {error}\n"
+                f"allowed fields: {', '.join(cls.__slots__)}\ntrain the model again with this kpod"
+            ) from error
+
+    @property
+    def has_rationale(self) -> bool:
+        """Whether the student learns to say the reasoning."""
+        return "{rationale}" in self.template
+
+    @property
+    def has_answer(self) -> bool:
+        """Whether the student learns to say the answer in the template's words."""
+        return "{answer}" in self.template
+
+    def split(self) -> tuple[str, str]:
+        """The template's prompt, without white space at its end, and the rest, which begins with that space."""
+        first = _TARGET_SLOT.search(self.template)
+        assert first is not None, "a prompt has a target"
+        head = self.template[: first.start()].rstrip()
+        return head, self.template[len(head) :]
+
+
+def question_text(question: Question) -> str:
+    """The question with its lettered choices, as KPOD writes CommonsenseQA (KPOD 5: `Answer Choices:`, `A. …`)."""
+    if question.choices is None:
+        return question.text
+    choices = (f"{chr(ord('A') + index)}. {text}" for index, text in enumerate(question.choices))
+    return "\n".join([question.text, "Answer Choices:", *choices])
+
+
+def prompt_text(tokenizer: PreTrainedTokenizerBase, prompt: Prompt, question: Question) -> str:
+    """The text before the student's first token, chat template included.
+
+    Raises:
+        StageError: the format is chat and the tokenizer has no chat template.
+    """
+    head, _ = prompt.split()
+    text = SLOT.sub(lambda _: question_text(question), head)
+    if prompt.format == "plain":
+        return text
+    return render_chat(tokenizer, prompt, text)
+
+
+def encode_prompt(
+    tokenizer: PreTrainedTokenizerBase, prompt: Prompt, question: Question
+) -> list[int]:
+    """Token ids of the prompt, as trained and as sent in evaluation. Errors as `prompt_text`."""
+    return encode_prompts(tokenizer, prompt, [question])[0]
+
+
+def encode_prompts(
+    tokenizer: PreTrainedTokenizerBase, prompt: Prompt, questions: Sequence[Question]
+) -> list[list[int]]:
+    """Token ids of many prompts, in order. Errors as `prompt_text`."""
+    if not questions:
+        return []
+    texts = [prompt_text(tokenizer, prompt, question) for question in questions]
+    rows: list[list[int]] = tokenizer(texts, add_special_tokens=False)["input_ids"]
+    start = _start_ids(tokenizer) if prompt.format == "plain" else []
+    return [row if row[: len(start)] == start else [*start, *row] for row in rows]
+
+
+def render_chat(
+    tokenizer: PreTrainedTokenizerBase, prompt: Prompt, text: str, reply: str | None = None
+) -> str:
+    """The chat up to the assistant's first token, or with a whole reply."""
+    if not tokenizer.chat_template:
+        raise StageError(
+            "prompt format is chat, but the tokenizer has no chat template\n"
+            "allowed: plain; or use an instruction-tuned model, whose tokenizer has one"
+        )
+    system = [] if prompt.system is None else [{"role": "system", "content": prompt.system}]
+    messages = [*system, {"role": "user", "content": text}]
+    if reply is not None:
+        messages.append({"role": "assistant", "content": reply})
+    options = {} if prompt.thinking == "keep" else {"enable_thinking": prompt.thinking == "on"}
+    return str(
+        tokenizer.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=reply is None, **options
+        )
+    )
+
+
+def _start_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """[BOS] where the tokenizer begins its own sequences with one, else nothing."""
+    bos = tokenizer.bos_token_id
+    ids: list[int] = tokenizer("a")["input_ids"]
+    return [bos] if bos is not None and ids and ids[0] == bos else []

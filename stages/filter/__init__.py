@@ -1,0 +1,1 @@
+"""Which rationales are worth learning from."""

@@ -1,0 +1,1 @@
+"""Where language models come from."""

@@ -1,0 +1,255 @@
+"""Single questions, followed through the run: what each arm said to it, and what a student was taught.
+
+The sample is drawn by a hash of the id: the same questions in every report on the same test set, and none was picked by
+hand. It mixes what one arm fixed, what it broke, and what both got right or wrong, so it is not in proportion.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from kpod.runner import Prediction, Question, Rationale, content_id
+from kpod.stages.report._passage import Passage, passage, shortened
+from kpod.stages.report._wired import Source, find_questions, holds, maker_of, sources_of
+
+if TYPE_CHECKING:
+    from kpod.runner.archive import Archive, ArchivedUnit
+    from kpod.stages.report._scores import Scored
+
+Change = Literal["fixed", "broken", "both wrong", "both right", "wrong", "right", "not scored"]
+
+_NUM_QUESTIONS = 12
+_NUM_RATIONALES = 4
+# Twelve arms on twelve questions would be a book.
+_MOST_ARMS = 6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """A question as a page shows it."""
+
+    id: str
+    text: str
+    choices: tuple[str, ...]
+    gold: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Said:
+    """What one arm said."""
+
+    arm: str
+    text: Passage
+    answer: str | None
+    rule: str | None
+    is_correct: bool | None
+    num_tokens: int
+    finish: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Journey:
+    """One test question and what every arm said to it."""
+
+    test_set: str
+    question: Asked
+    change: Change
+    said: tuple[Said, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taught:
+    """One training question and a rationale that a student learned from.
+
+    Args:
+        source: id of the stage that the rationale came from.
+        teacher: id of the stage of the model that wrote it, or the label that stood with it.
+    """
+
+    source: str
+    question: Asked
+    text: Passage
+    answer: str | None
+    verdict: str | None
+    teacher: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """The journeys of one test set.
+
+    Args:
+        baseline, other: the arms that "fixed" and "broken" speak of; equal where there is one arm.
+        num_arms_left_out: arms that are not shown.
+        sizes: how many of all questions are of each sort.
+    """
+
+    test_set: str
+    baseline: str
+    other: str
+    num_arms_left_out: int
+    sizes: dict[str, int]
+    journeys: tuple[Journey, ...]
+
+
+def read_journeys(archive: Archive, scored: Scored) -> Sample | None:
+    """A sample of a test set's questions; None where no predictions are kept."""
+    arms = [arm.name for arm in scored.facts.arms]
+    primary = [arm.name for arm in scored.facts.arms if arm.is_primary]
+    baseline, other = arms[0], primary[-1] if len(primary) > 1 else arms[-1]
+    before, after = scored.verdicts[baseline], scored.verdicts[other]
+    if not before:
+        return None
+    groups: dict[Change, list[str]] = {}
+    for question in sorted(before, key=lambda id_: content_id("journey", id_)):
+        change = _change(before[question], after.get(question), is_alone=baseline == other)
+        groups.setdefault(change, []).append(question)
+    chosen = _spread(groups)
+    shown = list(dict.fromkeys([baseline, other, *arms]))[:_MOST_ARMS]
+    return Sample(
+        test_set=scored.facts.name,
+        baseline=baseline,
+        other=other,
+        num_arms_left_out=len(arms) - len(shown),
+        sizes={change: len(ids) for change, ids in sorted(groups.items(), key=_order)},
+        journeys=_told(archive, scored, chosen, [arm for arm in arms if arm in shown]),
+    )
+
+
+_ORDER: tuple[Change, ...] = (
+    "fixed", "broken", "both wrong", "both right", "wrong", "right", "not scored",
+)  # fmt: skip
+
+
+def _order(item: tuple[Change, object]) -> int:
+    return _ORDER.index(item[0])
+
+
+def _change(before: bool | None, after: bool | None, *, is_alone: bool) -> Change:
+    if before is None or after is None:
+        return "not scored"
+    if is_alone:
+        return "right" if before else "wrong"
+    if before == after:
+        return "both right" if before else "both wrong"
+    return "fixed" if after else "broken"
+
+
+def _spread(groups: Mapping[Change, Sequence[str]]) -> dict[str, Change]:
+    """As many of each sort as there are, in turn, up to the number wanted; the sorts in their order."""
+    longest = max((len(ids) for ids in groups.values()), default=0)
+    ordered = sorted(groups.items(), key=_order)
+    turns = [
+        (ids[turn], change) for turn in range(longest) for change, ids in ordered if turn < len(ids)
+    ]
+    return dict(sorted(turns[:_NUM_QUESTIONS], key=lambda turn: _ORDER.index(turn[1])))
+
+
+def _told(
+    archive: Archive, scored: Scored, chosen: Mapping[str, Change], arms: Sequence[str]
+) -> tuple[Journey, ...]:
+    first = scored.units[arms[0]]
+    questions = find_questions(archive, sources_of(archive, first, Question), chosen.keys())
+    said = {arm: _said(archive, scored, arm, questions, chosen) for arm in arms}
+    return tuple(
+        Journey(
+            test_set=scored.facts.name,
+            question=_asked(questions.get(id_), id_),
+            change=change,
+            said=tuple(said[arm][id_] for arm in arms if id_ in said[arm]),
+        )
+        for id_, change in chosen.items()
+    )
+
+
+def _said(
+    archive: Archive,
+    scored: Scored,
+    arm: str,
+    questions: Mapping[str, Question],
+    chosen: Mapping[str, Change],
+) -> dict[str, Said]:
+    model = next(each.model for each in scored.facts.arms if each.name == arm)
+    said: dict[str, Said] = {}
+    for prediction in archive.read(scored.units[arm], "predictions", Prediction):
+        id_ = prediction.question_id
+        if id_ in chosen and id_ not in said and prediction.model == model:
+            said[id_] = Said(
+                arm=arm,
+                text=passage(
+                    prediction.text, question=questions.get(id_), answer=prediction.answer
+                ),
+                answer=prediction.answer,
+                rule=prediction.rule,
+                is_correct=prediction.is_correct,
+                num_tokens=prediction.num_tokens,
+                finish=prediction.finish,
+            )
+    return said
+
+
+def _asked(question: Question | None, id_: str) -> Asked:
+    if question is None:
+        return Asked(
+            id=id_, text=f"(the question {id_} is not in the archive)", choices=(), gold=None
+        )
+    return Asked(
+        id=id_,
+        text=shortened(question.text),
+        choices=tuple(shortened(choice) for choice in question.choices or ()),
+        gold=question.answer,
+    )
+
+
+def read_taught(archive: Archive) -> tuple[Taught, ...]:
+    """A few of the rationales that students learned from; without students, of what was verified or written last."""
+    source, questions = _taught_from(archive)
+    if source is None:
+        return ()
+    ids = (rationale.id for rationale in archive.read(*source, Rationale))
+    drawn = sorted(ids, key=lambda id_: content_id("taught", id_))[:_NUM_RATIONALES]
+    wanted = set(drawn)
+    rationales = {each.id: each for each in archive.read(*source, Rationale) if each.id in wanted}
+    asked = find_questions(archive, questions, {each.question_id for each in rationales.values()})
+    return tuple(_taught(archive, rationales[id_], asked, source.unit.name) for id_ in drawn)
+
+
+def _taught(
+    archive: Archive, rationale: Rationale, asked: Mapping[str, Question], source: str
+) -> Taught:
+    question = asked.get(rationale.question_id)
+    return Taught(
+        source=source,
+        question=_asked(question, rationale.question_id),
+        text=passage(rationale.text, question=question, answer=rationale.answer),
+        answer=rationale.answer,
+        verdict=rationale.verdict,
+        teacher=_teacher(archive, rationale.teacher),
+        count=rationale.count,
+    )
+
+
+def _teacher(archive: Archive, teacher: str) -> str:
+    """A content digest by the stage that has it; a label as it is."""
+    is_digest = len(teacher) == 64 and set(teacher) <= set("0123456789abcdef")
+    return maker_of(archive, teacher) if is_digest else shortened(teacher)
+
+
+def _taught_from(archive: Archive) -> tuple[Source | None, list[Source]]:
+    """The rationales to show, and where their questions are."""
+    units = list(archive.units.values())
+    for unit in units:
+        if unit.uses.startswith("student.") and (wired := sources_of(archive, unit, Rationale)):
+            return wired[0], sources_of(archive, unit, Question)
+    for unit in reversed(_written(units)):
+        own = [Source(unit, output) for output in unit.manifest.outputs]
+        if made := [source for source in own if holds(archive, source, Rationale)]:
+            return made[0], sources_of(archive, unit, Question)
+    return None, []
+
+
+def _written(units: Iterable[ArchivedUnit]) -> list[ArchivedUnit]:
+    return [unit for unit in units if unit.uses.startswith(("teacher.", "filter."))]

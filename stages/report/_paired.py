@@ -1,0 +1,120 @@
+"""Two arms on the same questions: what one fixes and what it breaks, and whether chance alone would do that.
+
+Speaks of these two models and these questions, never of a method: that takes several seeds (DESIGN 6).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from math import comb
+
+# Beyond this many arms, each is compared with the first one only: the table stays readable and Holm's price low.
+_ALL_PAIRS_UP_TO = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """One arm beside another on the questions that both answered.
+
+    Args:
+        baseline, other: names of the arms.
+        n: questions that both were scored on.
+        num_fixed: baseline wrong, other right.
+        num_broken: baseline right, other wrong.
+        p: two-sided exact McNemar test.
+        p_holm: the same, corrected for the number of pairs in its family (the recipe's primary ones, or the rest).
+        is_primary: whether it belongs to the comparison that the recipe names.
+    """
+
+    baseline: str
+    other: str
+    n: int
+    num_fixed: int
+    num_broken: int
+    p: float
+    p_holm: float
+    is_primary: bool
+
+
+def mcnemar(num_fixed: int, num_broken: int) -> float:
+    """Two-sided exact p of the discordant pairs: a fair coin's chance to fall at least this unevenly.
+
+    Source: McNemar 1947, Psychometrika 12; the exact form is the binomial (sign) test with p = 1/2.
+    """
+    n = num_fixed + num_broken
+    tail = sum(comb(n, i) for i in range(min(num_fixed, num_broken) + 1))
+    return min(1.0, 2 * tail / (1 << n))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Step-down corrected p values, in the order given. Source: Holm 1979, Scandinavian Journal of Statistics 6."""
+    corrected = [1.0] * len(p_values)
+    highest = 0.0
+    order = sorted(range(len(p_values)), key=lambda index: p_values[index])
+    for rank, index in enumerate(order):
+        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        corrected[index] = highest
+    return corrected
+
+
+def compare_arms(
+    verdicts: Mapping[str, Mapping[str, bool | None]], primary: Sequence[str]
+) -> tuple[Pair, ...]:
+    """The recipe's primary pairs first, then the others.
+
+    Args:
+        verdicts: for each arm, in the order of the report: question id -> whether it was right (None: no gold answer).
+        primary: arms of the primary comparison, its baseline first; may be empty.
+    """
+    arms = list(verdicts)
+    named = [arm for arm in primary if arm in verdicts]
+    first = [(named[0], other) for other in named[1:]]
+    everything = (
+        combinations(arms, 2)
+        if len(arms) <= _ALL_PAIRS_UP_TO
+        else ((arms[0], other) for other in arms[1:])
+    )
+    rest = [pair for pair in everything if pair not in first]
+    return (
+        *_family(verdicts, first, is_primary=True),
+        *_family(verdicts, rest, is_primary=False),
+    )
+
+
+def _family(
+    verdicts: Mapping[str, Mapping[str, bool | None]],
+    names: Sequence[tuple[str, str]],
+    *,
+    is_primary: bool,
+) -> list[Pair]:
+    pairs = [
+        pair
+        for baseline, other in names
+        if (pair := _pair(verdicts, baseline, other, is_primary=is_primary)).n
+    ]
+    corrected = holm([pair.p for pair in pairs])
+    return [replace(pair, p_holm=p) for pair, p in zip(pairs, corrected, strict=True)]
+
+
+def _pair(
+    verdicts: Mapping[str, Mapping[str, bool | None]],
+    baseline: str,
+    other: str,
+    *,
+    is_primary: bool,
+) -> Pair:
+    theirs = verdicts[other]
+    both = [
+        (was_right, theirs[question])
+        for question, was_right in verdicts[baseline].items()
+        if was_right is not None and theirs.get(question) is not None
+    ]
+    num_fixed = sum(not before and bool(after) for before, after in both)
+    num_broken = sum(before and not after for before, after in both)
+    p = mcnemar(num_fixed, num_broken)
+    return Pair(
+        baseline=baseline, other=other, n=len(both), num_fixed=num_fixed, num_broken=num_broken,
+        p=p, p_holm=p, is_primary=is_primary,
+    )  # fmt: skip

@@ -1,0 +1,137 @@
+"""What lies damaged on the disk is noticed, set aside, told and made again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from kpod.runner.archive import Archive
+from kpod.runner.events import read_events
+from kpod.runner.store import Store
+from tests.chain import Chain, entry_files, output_bytes, seven
+
+
+def damage(path: Path, change: bytes | None = None) -> None:
+    """Flip one bit in the middle of a file, or write other bytes."""
+    raw = bytearray(path.read_bytes())
+    raw[len(raw) // 2] ^= 1
+    path.chmod(0o644)
+    path.write_bytes(bytes(raw) if change is None else change)
+
+
+def entry_file_of(archive: Archive, store: Path, unit: str) -> Path:
+    """The stored file of a unit with one output."""
+    manifest = archive.units[unit].manifest
+    (output,) = manifest.outputs.values()
+    return Store(store).entry_folder(manifest.key) / output.files[0].path
+
+
+def test_stored_files_are_read_only(chain: Chain) -> None:
+    chain.run(seven())
+
+    modes = {path.stat().st_mode & 0o777 for path in entry_files(chain.store, "*.jsonl")}
+
+    assert {0o444} == modes
+
+
+def test_a_flipped_bit_is_found_when_a_stage_reads_it_and_the_stage_behind_it_runs_again(
+    chain: Chain,
+) -> None:
+    first = chain.run(seven())
+    expected = output_bytes(first.archive)
+    damaged = entry_file_of(first.archive, chain.store, "s3")
+    damage(damaged)
+    assert expected["s3/result.jsonl"] != damaged.read_bytes()
+    said: list[dict[str, object]] = []
+
+    again = chain.session(seven(s4={"add": 7}))
+    again.run([said.append])
+
+    assert ["s3", "s4", "s5", "s6", "count"] == chain.executions()[7:]
+    corrupt = [row for row in said if row["event"] == "entry_corrupt"]
+    assert ["s3"] == [row["id"] for row in corrupt]
+    assert ["result.jsonl changed after it was stored"] == [row["reason"] for row in corrupt]
+    assert expected["s3/result.jsonl"] == damaged.read_bytes()
+    assert ["result.jsonl changed after it was stored"] == [
+        reason for _, reason in again.store.quarantined()
+    ]
+
+
+def test_verify_names_the_files_that_differ(chain: Chain) -> None:
+    first = chain.run(seven())
+    damage(entry_file_of(first.archive, chain.store, "s3"))
+    store = Store(chain.store)
+
+    found = {key: store.verify(entry) for key in store.keys() if (entry := store.get(key))}
+
+    key = first.archive.units["s3"].manifest.key
+    assert {key: ["result.jsonl"]} == {name: files for name, files in found.items() if files}
+
+
+def test_a_file_of_another_size_is_a_miss_at_once(chain: Chain) -> None:
+    first = chain.run(seven())
+    damage(entry_file_of(first.archive, chain.store, "s3"), b"{}\n")
+
+    again = chain.run()
+
+    assert ["s3"] == again.executed
+    assert output_bytes(again.archive)["s3/result.jsonl"] != b"{}\n"
+    assert ["result.jsonl has not the size that its manifest says"] == [
+        reason for _, reason in Store(chain.store).quarantined()
+    ]
+
+
+@pytest.mark.parametrize("text", ["", '{"key": ', "[]", '{"outputs": []}', "null", "\x00\xff"])
+def test_a_manifest_that_cannot_be_read_is_a_miss(chain: Chain, text: str) -> None:
+    first = chain.run(seven())
+    manifest = entry_file_of(first.archive, chain.store, "s3").parent / "manifest.json"
+    manifest.write_text(text, encoding="latin-1")
+
+    assert ["s3"] == chain.run().executed
+    assert [] == chain.run().executed
+
+
+def test_an_entry_without_its_manifest_is_a_miss_and_is_replaced(chain: Chain) -> None:
+    first = chain.run(seven())
+    (entry_file_of(first.archive, chain.store, "s3").parent / "manifest.json").unlink()
+
+    assert ["s3"] == chain.run().executed
+    assert [] == chain.run().executed
+
+
+def test_an_entry_with_a_file_missing_is_a_miss(chain: Chain) -> None:
+    first = chain.run(seven())
+    entry_file_of(first.archive, chain.store, "s3").unlink()
+
+    assert ["s3"] == chain.run().executed
+
+
+@pytest.mark.parametrize("torn", [b'{"at": "2026', b'{"at": "\xe2\x88'])
+def test_a_torn_last_line_of_events_is_left_out(chain: Chain, torn: bytes) -> None:
+    path = chain.run(seven()).archive.folder / "events.jsonl"
+    expected = list(read_events(path))
+    with path.open("ab") as file:
+        file.write(torn)
+
+    assert expected == list(read_events(path))
+    assert ("run_started", "run_finished") == (expected[0]["event"], expected[-1]["event"])
+
+
+@pytest.mark.parametrize("damaged", [b"no database at all, only text" * 50, b""])
+def test_a_damaged_memo_costs_time_and_nothing_else(chain: Chain, damaged: bytes) -> None:
+    chain.run(seven())
+    for path in chain.store.glob("memo.sqlite*"):
+        path.write_bytes(damaged)
+
+    assert [] == chain.run().executed
+
+
+def test_a_damaged_note_of_recent_keys_costs_a_reason_and_nothing_else(chain: Chain) -> None:
+    chain.run(seven())
+    (chain.store / "recent" / "chain.json").write_text("{", encoding="utf-8")
+
+    again = chain.run(seven(s7={}, s6={"add": 5}))
+
+    assert ["s6"] == again.executed[:1]
+    assert "no earlier result" == again.reasons["s6"]
