@@ -38,7 +38,10 @@ bench: install  ## measurements beside other tools (pip install "kpod[bench]")
 
 base: install  ## train the shipped base model again and put it in place
 	$(BIN)/kpod-run recipes/quickstart_base.yaml
-	$(BIN)/python stages/model/_ship.py
+	run=$$(ls -d runs/*-quickstart_base-* | tail -n 1); \
+	for file in config.json generation_config.json model.safetensors tokenizer.json tokenizer_config.json; do \
+	  install -m 644 $$run/stages/base/student/$$file stages/model/quickstart_base/$$file; \
+	done
 
 lint: install
 	$(BIN)/ruff check .

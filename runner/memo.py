@@ -39,7 +39,9 @@ class Memo:
         return self._connection
 
     def get(self, topic: str, name: str) -> str | None:
-        """A remembered fact, or None."""
+        """A remembered fact, or None; asking makes no file."""
+        if self._connection is None and not self._path.exists():
+            return None
         question = "SELECT value FROM facts WHERE topic = ? AND name = ?"
         try:
             row = self._open().execute(question, (topic, name)).fetchone()

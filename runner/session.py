@@ -66,8 +66,7 @@ class Session:
     def __init__(self, path: Path, options: RunOptions) -> None:
         self.options = options
         self.store = options.open_store()
-        memo = self.store.memo if self.store.root.exists() else None
-        recipe = load_recipe(path, settings=options.settings, memo=memo)
+        recipe = load_recipe(path, settings=options.settings, memo=self.store.memo)
         self.recipe: Recipe = needed_for(recipe, options.until) if options.until else recipe
         self.forced = self._forced()
         self.capability = options.capability or read_capability()
@@ -117,10 +116,10 @@ class Session:
         except Interrupted as error:
             events.emit("run_interrupted", reason=str(error))
             raise
-        except Exception as error:
+        except (Exception, KeyboardInterrupt) as error:
             with suppress(OSError):  # the disk may be full, or whoever listened gone
                 events.emit("run_failed", reason=f"{type(error).__name__}: {error}")
-            problem = disk_problem(error)
+            problem = disk_problem(error) if isinstance(error, Exception) else None
             if problem is None:
                 raise
             raise problem from error

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from math import comb
 
-# Beyond this many arms, each is compared with the first one only: the table stays readable and Holm's price low.
+# Beyond this many arms, each is compared with the baseline (or the first) only: the table stays readable and Holm's price low.
 _ALL_PAIRS_UP_TO = 4
 
 
@@ -65,18 +65,20 @@ def compare_arms(
     """The recipe's primary pairs first, then the others.
 
     Args:
-        verdicts: for each arm, in the order of the report: question id -> whether it was right (None: no gold answer).
+        verdicts: for each arm, in the order of the recipe: question id -> whether it was right (None: no gold answer).
         primary: arms of the primary comparison, its baseline first; may be empty.
     """
     arms = list(verdicts)
     named = [arm for arm in primary if arm in verdicts]
     first = [(named[0], other) for other in named[1:]]
+    start = (named or arms)[0]
     everything = (
         combinations(arms, 2)
         if len(arms) <= _ALL_PAIRS_UP_TO
-        else ((arms[0], other) for other in arms[1:])
+        else ((start, other) for other in arms if other != start)
     )
-    rest = [pair for pair in everything if pair not in first]
+    known = {frozenset(pair) for pair in first}
+    rest = [pair for pair in everything if frozenset(pair) not in known]
     return (
         *_family(verdicts, first, is_primary=True),
         *_family(verdicts, rest, is_primary=False),

@@ -148,13 +148,14 @@ def _scored(archive: Archive, found: Sequence[_Found], *, name: str) -> Scored:
     read = {each.arm.name: _verdicts(archive, each) for each in ordered}
     has_samples = any(verdicts.has_samples for verdicts in read.values())
     verdicts = {arm: verdict.first for arm, verdict in read.items()}
+    in_turn = {each.arm.name: verdicts[each.arm.name] for each in found}
     facts = TestSet(
         name=name,
         n=max(each.metric.n for each in found),
         num_questions=max((len(first) for first in verdicts.values()), default=0)
         or max(each.metric.n for each in found),
         arms=tuple(each.arm for each in ordered),
-        pairs=() if has_samples else compare_arms(verdicts, primary),
+        pairs=() if has_samples else compare_arms(in_turn, primary),
         has_samples=has_samples,
         settings=flat_notes(_shared([each.unit.config for each in found])),
     )

@@ -138,16 +138,17 @@ def test_integer_equations_hold_exactly_when_both_sides_are_equal(
     assert [error == 0] == [equation.holds for equation in found]
 
 
-def test_at_most_one_human_solution_in_a_hundred_is_flagged() -> None:
-    solutions = gsm8k_solutions()
+@pytest.mark.parametrize("every", [10, pytest.param(1, marks=pytest.mark.slow)])
+def test_at_most_one_human_solution_in_a_hundred_is_flagged(every: int) -> None:
+    solutions = gsm8k_solutions()[::every]
     flagged = [solution for solution in solutions if first_wrong(solution)]
-    # Measured: 29 (0.4 %). Judged by hand: 25 wrong as printed, 2 rounded, 2 misread. The goal was at most 3 %.
+    # Measured: 29 of 7,473 (0.4 %). Judged by hand: 25 wrong as printed, 2 rounded, 2 misread. The goal was at most 3 %.
     assert len(flagged) <= 0.01 * len(solutions)
 
 
 def test_most_corrupted_results_of_human_solutions_are_flagged() -> None:
     rng = random.Random(7)
-    solutions = [s for s in rng.sample(gsm8k_solutions(), 1500) if PRINTED.search(s)]
+    solutions = [s for s in rng.sample(gsm8k_solutions(), 500) if PRINTED.search(s)]
     found = tried = 0
     for solution in solutions:
         if first_wrong(solution):

@@ -529,6 +529,14 @@ def test_many_arms_are_each_compared_with_the_first() -> None:
     ]  # fmt: skip
 
 
+def test_a_primary_pair_is_listed_once_whatever_the_order_of_the_recipe() -> None:
+    verdicts: dict[str, dict[str, bool | None]] = {name: {"q": True} for name in ("base", "b", "a")}
+    pairs = compare_arms(verdicts, ["a", "b"])
+    assert [(pair.baseline, pair.other) for pair in pairs] == [
+        ("a", "b"), ("base", "b"), ("base", "a"),
+    ]  # fmt: skip
+
+
 def test_figures_are_written_for_people() -> None:
     shown = [percent(7 / 12), duration(0.031), duration(75.2), duration(3599.9), duration(7500)]
     assert [text.replace("\u00a0", " ") for text in shown] == [
