@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, settings
 
 sys.path.insert(0, str(Path(__file__).parent / "plugin"))
 
-from tests.chain import Chain  # noqa: E402 - after the plug-in can be found
+from tests.chain import Chain
 
 settings.register_profile(
     "ci",

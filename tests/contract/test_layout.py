@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import sys
 import tomllib
 from collections.abc import Iterator
 from importlib import import_module
@@ -60,18 +59,18 @@ def _allowed_in_stages(path: Path, module: str) -> bool:
 def test_a_module_imports_only_what_it_may(path: Path) -> None:
     ours = [name for name, _ in _imports(path) if name.split(".")[0].split(":")[0] == "kpod"]
     if path.is_relative_to(ROOT / "stages"):
-        assert [] == [name for name in ours if not _allowed_in_stages(path, name)]
+        assert [name for name in ours if not _allowed_in_stages(path, name)] == []
     else:
-        assert [] == [name for name in ours if not name.startswith("kpod.runner")]
+        assert [name for name in ours if not name.startswith("kpod.runner")] == []
 
 
 @each_module
 def test_heavy_libraries_are_imported_only_where_they_are_used(path: Path) -> None:
     tops = [(name.partition(":")[0].partition(".")[0], is_eager) for name, is_eager in _imports(path)]  # fmt: skip
 
-    assert [] == [name for name, is_eager in tops if is_eager and name in HEAVY]
-    if path.is_relative_to(ROOT / "runner"):
-        assert [] == [name for name, _ in tops if name in NEVER_IN_RUNNER]
+    assert [name for name, is_eager in tops if is_eager and name in HEAVY] == []
+    if path.is_relative_to(ROOT / "runner") and path.name != "doctor.py":  # it tries the library
+        assert [name for name, _ in tops if name in NEVER_IN_RUNNER] == []
 
 
 @each_module
@@ -100,7 +99,7 @@ def test_the_packages_that_ship_are_those_on_the_disk() -> None:
 def test_every_folder_with_code_is_a_package() -> None:
     folders = {path.parent for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")}
 
-    assert [] == [folder for folder in sorted(folders) if not (folder / "__init__.py").exists()]
+    assert [folder for folder in sorted(folders) if not (folder / "__init__.py").exists()] == []
 
 
 def test_data_beside_the_code_ships() -> None:
@@ -150,10 +149,8 @@ def test_nothing_that_is_written_names_a_path_of_one_machine() -> None:
         if path.suffix in {".py", ".yaml", ".json", ".jinja", ".md", ".txt"}
     ]
 
-    assert [] == [
+    assert [
         path.relative_to(ROOT).as_posix()
         for path in paths
         if any(mark in path.read_text(encoding="utf-8") for mark in marks)
-    ]
-
-
+    ] == []

@@ -50,7 +50,7 @@ def test_a_stage_says_what_it_does_and_each_setting_what_it_means(uses: str) -> 
 
     assert (stage.__doc__ or "").strip()
     assert (import_module(stage.__module__).__doc__ or "").strip()
-    assert [] == [setting.name for setting in describe(stage.config_class) if not setting.doc]
+    assert [setting.name for setting in describe(stage.config_class) if not setting.doc] == []
 
 
 @each_stage
@@ -103,7 +103,7 @@ def _code(path: Path) -> str:
     """Digest of what a file does: its syntax tree without docstrings, comments and positions."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for node in ast.walk(tree):
-        body = getattr(node, "body", None)
+        body: Any = getattr(node, "body", None)
         is_text = isinstance(body, list) and body and isinstance(body[0], ast.Expr)
         if is_text and isinstance(body[0].value, ast.Constant):
             del body[0]
@@ -185,7 +185,8 @@ def test_the_guard_of_versions_sees_code_and_not_comments(tmp_path: Path) -> Non
     assert one == same
     assert one != other
     old = {"version": 1, "files": {"a.py": one}}
-    assert "x.y has other code under the same version: a.py" == _difference(
-        "x.y", old, {"version": 1, "files": {"a.py": other}}
+    assert (
+        _difference("x.y", old, {"version": 1, "files": {"a.py": other}})
+        == "x.y has other code under the same version: a.py"
     )
-    assert "x.y has version 2, and 1 is recorded" == _difference("x.y", old, {**old, "version": 2})
+    assert _difference("x.y", old, {**old, "version": 2}) == "x.y has version 2, and 1 is recorded"

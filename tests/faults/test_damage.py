@@ -48,13 +48,13 @@ def test_a_flipped_bit_is_found_when_a_stage_reads_it_and_the_stage_behind_it_ru
     again = chain.session(seven(s4={"add": 7}))
     again.run([said.append])
 
-    assert ["s3", "s4", "s5", "s6", "count"] == chain.executions()[7:]
+    assert chain.executions()[7:] == ["s3", "s4", "s5", "s6", "count"]
     corrupt = [row for row in said if row["event"] == "entry_corrupt"]
-    assert ["s3"] == [row["id"] for row in corrupt]
-    assert ["result.jsonl changed after it was stored"] == [row["reason"] for row in corrupt]
+    assert [row["id"] for row in corrupt] == ["s3"]
+    assert [row["reason"] for row in corrupt] == ["result.jsonl changed after it was stored"]
     assert expected["s3/result.jsonl"] == damaged.read_bytes()
-    assert ["result.jsonl changed after it was stored"] == [
-        reason for _, reason in again.store.quarantined()
+    assert [reason for _, reason in again.store.quarantined()] == [
+        "result.jsonl changed after it was stored"
     ]
 
 
@@ -63,7 +63,7 @@ def test_verify_names_the_files_that_differ(chain: Chain) -> None:
     damage(entry_file_of(first.archive, chain.store, "s3"))
     store = Store(chain.store)
 
-    found = {key: store.verify(entry) for key in store.keys() if (entry := store.get(key))}
+    found = {key: store.verify(entry) for key in list(store.keys()) if (entry := store.get(key))}
 
     key = first.archive.units["s3"].manifest.key
     assert {key: ["result.jsonl"]} == {name: files for name, files in found.items() if files}
@@ -75,10 +75,10 @@ def test_a_file_of_another_size_is_a_miss_at_once(chain: Chain) -> None:
 
     again = chain.run()
 
-    assert ["s3"] == again.executed
+    assert again.executed == ["s3"]
     assert output_bytes(again.archive)["s3/result.jsonl"] != b"{}\n"
-    assert ["result.jsonl has not the size that its manifest says"] == [
-        reason for _, reason in Store(chain.store).quarantined()
+    assert [reason for _, reason in Store(chain.store).quarantined()] == [
+        "result.jsonl has not the size that its manifest says"
     ]
 
 
@@ -88,23 +88,23 @@ def test_a_manifest_that_cannot_be_read_is_a_miss(chain: Chain, text: str) -> No
     manifest = entry_file_of(first.archive, chain.store, "s3").parent / "manifest.json"
     manifest.write_text(text, encoding="latin-1")
 
-    assert ["s3"] == chain.run().executed
-    assert [] == chain.run().executed
+    assert chain.run().executed == ["s3"]
+    assert chain.run().executed == []
 
 
 def test_an_entry_without_its_manifest_is_a_miss_and_is_replaced(chain: Chain) -> None:
     first = chain.run(seven())
     (entry_file_of(first.archive, chain.store, "s3").parent / "manifest.json").unlink()
 
-    assert ["s3"] == chain.run().executed
-    assert [] == chain.run().executed
+    assert chain.run().executed == ["s3"]
+    assert chain.run().executed == []
 
 
 def test_an_entry_with_a_file_missing_is_a_miss(chain: Chain) -> None:
     first = chain.run(seven())
     entry_file_of(first.archive, chain.store, "s3").unlink()
 
-    assert ["s3"] == chain.run().executed
+    assert chain.run().executed == ["s3"]
 
 
 @pytest.mark.parametrize("torn", [b'{"at": "2026', b'{"at": "\xe2\x88'])
@@ -115,7 +115,7 @@ def test_a_torn_last_line_of_events_is_left_out(chain: Chain, torn: bytes) -> No
         file.write(torn)
 
     assert expected == list(read_events(path))
-    assert ("run_started", "run_finished") == (expected[0]["event"], expected[-1]["event"])
+    assert (expected[0]["event"], expected[-1]["event"]) == ("run_started", "run_finished")
 
 
 @pytest.mark.parametrize("damaged", [b"no database at all, only text" * 50, b""])
@@ -124,7 +124,7 @@ def test_a_damaged_memo_costs_time_and_nothing_else(chain: Chain, damaged: bytes
     for path in chain.store.glob("memo.sqlite*"):
         path.write_bytes(damaged)
 
-    assert [] == chain.run().executed
+    assert chain.run().executed == []
 
 
 def test_a_damaged_note_of_recent_keys_costs_a_reason_and_nothing_else(chain: Chain) -> None:
@@ -133,5 +133,5 @@ def test_a_damaged_note_of_recent_keys_costs_a_reason_and_nothing_else(chain: Ch
 
     again = chain.run(seven(s7={}, s6={"add": 5}))
 
-    assert ["s6"] == again.executed[:1]
-    assert "no earlier result" == again.reasons["s6"]
+    assert again.executed[:1] == ["s6"]
+    assert again.reasons["s6"] == "no earlier result"

@@ -66,10 +66,10 @@ def test_a_full_disk_is_told_in_words_and_the_run_goes_on_when_there_is_space(
         ],
     )
 
-    assert ["code 3", "code 0"] == [x for x in done.stdout.splitlines() if x.startswith("code")]
+    assert [x for x in done.stdout.splitlines() if x.startswith("code")] == ["code 3", "code 0"]
     assert "no space left on device\nfree some space; the same command continues" in done.stderr
     assert "Traceback" not in done.stderr
-    assert 1 == chain.executions().count("s2"), "what was stored before is not made again"
+    assert chain.executions().count("s2") == 1, "what was stored before is not made again"
 
 
 @pytest.mark.usefixtures("mounts")
@@ -89,7 +89,7 @@ def test_a_disk_that_is_full_from_the_start_is_told_in_words(chain: Chain) -> No
     assert "code 3" in done.stdout
     assert "no space left on device" in done.stderr
     assert "Traceback" not in done.stderr
-    assert [] == chain.executions()
+    assert chain.executions() == []
 
 
 @pytest.mark.usefixtures("mounts")
@@ -110,12 +110,12 @@ def test_a_read_only_runs_folder_is_told_in_words_and_still_plans(chain: Chain) 
 
     assert "not read-only" not in done.stdout
     assert "2 of 2 from the store, 0 to run" in done.stdout
-    assert ["plan 0", "run 3", "other 0"] == [
+    assert [
         line for line in done.stdout.splitlines() if line.split()[0] in {"plan", "run", "other"}
-    ]
+    ] == ["plan 0", "run 3", "other 0"]
     assert "read-only file system\nthe file system is read-only; name other folders" in done.stderr
     assert "Traceback" not in done.stderr
-    assert ["numbers", "s2"] * 2 == chain.executions()
+    assert chain.executions() == ["numbers", "s2"] * 2
 
 
 @pytest.mark.usefixtures("mounts")
@@ -132,4 +132,4 @@ def test_a_store_on_another_file_system_is_copied_into_the_archive(chain: Chain)
     )
 
     assert "code 0" in done.stdout
-    assert 1 == len(list(chain.runs.glob("*/stages/s1/questions.jsonl")))
+    assert len(list(chain.runs.glob("*/stages/s1/questions.jsonl"))) == 1

@@ -34,11 +34,11 @@ def calls_of_a_run(chain: Chain, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def check_store(store: Path) -> None:
     """Every key is a hit whose bytes are those of its manifest, or a miss."""
     opened = Store(store)
-    for key in opened.keys():
+    for key in list(opened.keys()):
         entry = opened.get(key)
         assert entry is not None, f"{key} is half there"
-        assert [] == opened.verify(entry)
-    assert [] == opened.quarantined()
+        assert opened.verify(entry) == []
+    assert opened.quarantined() == []
     opened.close()
 
 
@@ -67,7 +67,7 @@ def test_a_kill_at_any_call_leaves_a_hit_or_a_miss_and_the_next_run_completes(
                 watch(patch, Calls(at=number, act=act))
                 chain.run(runs=runs)
 
-        assert signal.SIGKILL == in_a_child(killed_run), f"the kill at call {number} did not bite"
+        assert in_a_child(killed_run) == signal.SIGKILL, f"the kill at call {number} did not bite"
         check_store(runs / ".store")
         finished = [path for path in runs.iterdir() if (path / "run.json").exists()]
         before = len(list((runs / ".store" / "entries").glob("*/*/manifest.json")))
@@ -98,11 +98,11 @@ def test_a_full_disk_at_any_call_is_told_in_words_and_the_next_run_goes_on(
             code = main(["run", path, "--runs", runs])
         complaint = capsys.readouterr().err
 
-        assert 3 == code, f"call {number}, {made[number]}: {complaint}"
+        assert code == 3, f"call {number}, {made[number]}: {complaint}"
         assert "no space left on device\nfree some space; the same command continues" in complaint
         assert "Traceback" not in complaint
         check_store(Path(runs) / ".store")
-        assert 0 == main(["run", path, "--runs", runs])
+        assert main(["run", path, "--runs", runs]) == 0
         assert expected == output_bytes(chain.run(runs=Path(runs)).archive)
 
 
@@ -123,8 +123,8 @@ def test_a_real_kill_at_a_random_moment_loses_nothing(chain: Chain, tmp_path: Pa
             kills += process.returncode == -signal.SIGKILL
             check_store(runs / ".store")
         done = chain.kpod("run", "recipe.yaml", "--runs", str(runs))
-        assert (0, "") == (done.returncode, done.stderr)
+        assert (done.returncode, done.stderr) == (0, "")
         again = chain.run(runs=runs)
-        assert [] == again.executed
+        assert again.executed == []
         assert expected == output_bytes(again.archive)
     assert kills >= 3

@@ -29,19 +29,19 @@ def test_an_archive_holds_the_recipe_as_given_and_all_that_explains_it(chain: Ch
     facts = archive.facts
     assert {"python", "platform", "processor", "executable"} == set(facts["machine"])
     assert "torch" in facts["packages"]
-    assert ["a", "b"] == [row["name"] for row in facts["units"]]
-    assert {"page": "chain.page"} == facts["views"]
+    assert [row["name"] for row in facts["units"]] == ["a", "b"]
+    assert facts["views"] == {"page": "chain.page"}
 
 
 def test_outputs_are_links_into_the_store_and_survive_it(chain: Chain) -> None:
     archive = chain.run(PAGED).archive
     unit = archive.units["b"]
     path = archive.output_path(unit, "result")
-    assert 2 == path.stat().st_nlink
+    assert path.stat().st_nlink == 2
 
     chain.session().store.remove(unit.manifest.key)
 
-    assert 10 == len(list(archive.read(unit, "result", Question)))
+    assert len(list(archive.read(unit, "result", Question))) == 10
 
 
 def test_a_local_input_is_kept_in_the_archive(chain: Chain) -> None:
@@ -51,9 +51,9 @@ def test_a_local_input_is_kept_in_the_archive(chain: Chain) -> None:
     (chain.folder / "numbers.txt").unlink()
 
     (row,) = first.facts["sources"]
-    assert "1 2" == (first.folder / row["archived"]).read_text(encoding="utf-8")
+    assert (first.folder / row["archived"]).read_text(encoding="utf-8") == "1 2"
     substitutes = {row["original"]: first.folder / row["archived"]}
-    assert [] == chain.run(plain, substitutes=substitutes).executed
+    assert chain.run(plain, substitutes=substitutes).executed == []
 
 
 def test_run_json_is_written_last(chain: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,7 +117,7 @@ def test_units_of_a_split_stage_have_a_folder_each(chain: Chain) -> None:
     archive = chain.run(seven()).archive
 
     assert (archive.folder / "stages" / "s7" / "s6" / "counts.jsonl").exists()
-    assert "s6" == archive.units["s7[s6]"].element
+    assert archive.units["s7[s6]"].element == "s6"
 
 
 def test_the_page_of_a_run_in_which_nothing_ran_is_the_earlier_one(chain: Chain) -> None:
@@ -125,7 +125,7 @@ def test_the_page_of_a_run_in_which_nothing_ran_is_the_earlier_one(chain: Chain)
     again = chain.run()
     changed = chain.run(recipe(**{**PAGED["stages"], "b": step("a", "b", add=4)}))
 
-    assert (1, 0, 1) == tuple(ran.executed.count("page") for ran in (first, again, changed))
+    assert tuple(ran.executed.count("page") for ran in (first, again, changed)) == (1, 0, 1)
     pages = [ran.archive.folder / "report.html" for ran in (first, again, changed)]
     assert pages[0].stat().st_ino == pages[1].stat().st_ino != pages[2].stat().st_ino
 
@@ -142,7 +142,7 @@ def test_where_no_link_can_be_a_copy_is_made(tmp_path: Path, number: int) -> Non
     link_or_copy(tmp_path / "a", tmp_path / "sub" / "b", disk=Linkless())
     link_or_copy(tmp_path / "a", tmp_path / "sub" / "c", disk=DISK)
 
-    assert (1, 2) == tuple((tmp_path / "sub" / n).stat().st_nlink for n in "bc")
+    assert tuple((tmp_path / "sub" / n).stat().st_nlink for n in "bc") == (1, 2)
 
 
 def test_a_copy_of_what_changed_meanwhile_is_not_kept(tmp_path: Path) -> None:
@@ -152,7 +152,7 @@ def test_a_copy_of_what_changed_meanwhile_is_not_kept(tmp_path: Path) -> None:
     source.write_text("after", encoding="utf-8")
 
     assert not copy_whole(source, tmp_path / "kept" / digest, digest=digest)
-    assert [] == list((tmp_path / "kept").iterdir())
+    assert list((tmp_path / "kept").iterdir()) == []
 
 
 def test_records_read_back_equal(chain: Chain) -> None:

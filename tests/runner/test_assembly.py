@@ -44,10 +44,10 @@ def test_maps_merge_deep_and_null_deletes(folder: Path) -> None:
         "extends: [base.yaml]\nname: mine\nstages:\n  next: {with: {add: 5, modulo: null}}\n  numbers: {with: {path: x}}\n",
     )
 
-    assert ("mine", 3) == (found["name"], found["seed"])
-    assert {"add": 5} == found["stages"]["next"]["with"]
-    assert {"count": 4, "path": "x"} == found["stages"]["numbers"]["with"]
-    assert {"questions": "numbers"} == found["stages"]["next"]["in"]
+    assert (found["name"], found["seed"]) == ("mine", 3)
+    assert found["stages"]["next"]["with"] == {"add": 5}
+    assert found["stages"]["numbers"]["with"] == {"count": 4, "path": "x"}
+    assert found["stages"]["next"]["in"] == {"questions": "numbers"}
 
 
 def test_a_later_base_wins_over_an_earlier_one_and_the_recipe_over_both(folder: Path) -> None:
@@ -55,36 +55,43 @@ def test_a_later_base_wins_over_an_earlier_one_and_the_recipe_over_both(folder: 
 
     found = composed(folder, "extends: [base.yaml, more.yaml]\ndescription: mine\n")
 
-    assert (4, "mine") == (found["seed"], found["description"])
+    assert (found["seed"], found["description"]) == (4, "mine")
 
 
 def test_a_base_may_extend_another_and_is_found_from_its_own_folder(folder: Path) -> None:
     (folder / "sub").mkdir()
-    (folder / "sub" / "middle.yaml").write_text("extends: [../base.yaml]\nseed: 8\n", encoding="utf-8")
+    (folder / "sub" / "middle.yaml").write_text(
+        "extends: [../base.yaml]\nseed: 8\n", encoding="utf-8"
+    )
 
-    assert 8 == composed(folder, "extends: [sub/middle.yaml]\n")["seed"]
+    assert composed(folder, "extends: [sub/middle.yaml]\n")["seed"] == 8
 
 
 def test_a_stage_of_a_base_can_be_taken_out(folder: Path) -> None:
     found = composed(folder, "extends: [base.yaml]\nstages: {next: null}\n")
 
-    assert ["numbers"] == list(found["stages"])
+    assert list(found["stages"]) == ["numbers"]
 
 
 def test_like_takes_another_stage_with_changes_and_null_unwires(folder: Path) -> None:
     found = composed(
         folder,
-        BASE + "  more: {like: next, in: {questions: null}, with: {add: 7}}\n  most: {like: more, with: {modulo: null}}\n",
+        BASE
+        + "  more: {like: next, in: {questions: null}, with: {add: 7}}\n  most: {like: more, with: {modulo: null}}\n",
     )
 
-    assert {"uses": "chain.step", "in": {}, "with": {"add": 7, "modulo": 9}} == found["stages"]["more"]
-    assert {"add": 7} == found["stages"]["most"]["with"]
+    assert found["stages"]["more"] == {
+        "uses": "chain.step",
+        "in": {},
+        "with": {"add": 7, "modulo": 9},
+    }
+    assert found["stages"]["most"]["with"] == {"add": 7}
 
 
 def test_like_changes_nothing_in_the_stage_it_names(folder: Path) -> None:
     found = composed(folder, BASE + "  more: {like: next, with: {add: 7}}\n")
 
-    assert {"add": 2, "modulo": 9} == found["stages"]["next"]["with"]
+    assert found["stages"]["next"]["with"] == {"add": 2, "modulo": 9}
 
 
 def test_a_setting_of_the_command_line_reaches_all_that_are_like_the_stage(folder: Path) -> None:
@@ -92,8 +99,8 @@ def test_a_setting_of_the_command_line_reaches_all_that_are_like_the_stage(folde
 
     found = composed(folder, text, "stages.next.with.add=5", "stages.own.with.modulo=2")
 
-    assert 5 == found["stages"]["more"]["with"]["add"]
-    assert {"add": 7, "modulo": 2} == found["stages"]["own"]["with"]
+    assert found["stages"]["more"]["with"]["add"] == 5
+    assert found["stages"]["own"]["with"] == {"add": 7, "modulo": 2}
 
 
 def test_like_is_no_part_of_a_key(chain: Chain) -> None:
@@ -101,7 +108,7 @@ def test_like_is_no_part_of_a_key(chain: Chain) -> None:
 
     again = chain.run(BASE + "  more: {uses: chain.step, in: {questions: numbers}, with: {add: 2, modulo: 9}}\n")  # fmt: skip
 
-    assert [] == again.executed
+    assert again.executed == []
 
 
 def test_every_value_tells_where_it_came_from(folder: Path) -> None:
@@ -109,10 +116,10 @@ def test_every_value_tells_where_it_came_from(folder: Path) -> None:
 
     origins = load_recipe(Path("recipe.yaml"), settings=["stages.next.with.add=5"]).origins
 
-    assert "recipe.yaml:2:7" == origins["name"]
-    assert "base.yaml:3:7" == origins["seed"]
-    assert "base.yaml:5:48" == origins["stages.numbers.with.count"]
-    assert "--set" == origins["stages.next.with.add"]
+    assert origins["name"] == "recipe.yaml:2:7"
+    assert origins["seed"] == "base.yaml:3:7"
+    assert origins["stages.numbers.with.count"] == "base.yaml:5:48"
+    assert origins["stages.next.with.add"] == "--set"
 
 
 def test_a_relative_path_is_taken_from_the_file_that_wrote_it(folder: Path) -> None:
@@ -133,7 +140,7 @@ def test_several_bases_that_form_a_diamond_are_no_circle(folder: Path) -> None:
     for name in ("left", "right"):
         (folder / f"{name}.yaml").write_text("extends: [base.yaml]\n", encoding="utf-8")
 
-    assert "base" == composed(folder, "extends: [left.yaml, right.yaml]\n")["name"]
+    assert composed(folder, "extends: [left.yaml, right.yaml]\n")["name"] == "base"
 
 
 @pytest.mark.parametrize(
@@ -160,7 +167,7 @@ def test_the_resolved_recipe_gives_the_same_keys(chain: Chain) -> None:
 
     again = chain.run(resolved)
 
-    assert [] == again.executed
+    assert again.executed == []
     assert resolved == (again.archive.folder / "resolved.yaml").read_text(encoding="utf-8")
 
 

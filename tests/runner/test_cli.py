@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 from importlib.util import find_spec
 
 import pytest
 
 from kpod.runner import cli
-from tests.chain import Chain, finish, seven
+from tests.chain import PLUGIN, Chain, finish, seven
 
 HEAVY = {"torch", "transformers", "datasets", "sklearn", "numpy", "jsonschema", "pandas", "pyarrow", "rich"}  # fmt: skip
 
@@ -32,28 +34,28 @@ def test_usage_names_every_command(
 
 
 def test_an_unknown_command_names_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
-    assert 2 == cli.main(["rnu"])
+    assert cli.main(["rnu"]) == 2
     said = capsys.readouterr().err
     assert said.startswith("kpod has no command 'rnu'\nallowed: run, validate")
     assert said.endswith("did you mean 'run'?\n")
 
 
 @pytest.mark.parametrize("name", cli.COMMANDS)
-def test_every_command_is_there_and_has_help(
-    name: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_every_command_is_there_and_has_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert find_spec(f"kpod.runner.commands.{name.replace('-', '_')}") is not None
     with pytest.raises(SystemExit) as raised:
         cli.main([name, "--help"])
-    assert 0 == raised.value.code
+    assert raised.value.code == 0
     assert cli.COMMANDS[name] in " ".join(capsys.readouterr().out.split()).replace("- ", "-")
 
 
-@pytest.mark.parametrize("words", [["run"], ["run", "a", "b"], ["run", "a", "--nonsense"], ["plan"]])
+@pytest.mark.parametrize(
+    "words", [["run"], ["run", "a", "b"], ["run", "a", "--nonsense"], ["plan"]]
+)
 def test_wrong_usage_returns_two(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as raised:
         cli.main(words)
-    assert 2 == raised.value.code
+    assert raised.value.code == 2
     assert "usage: kpod" in capsys.readouterr().err
 
 
@@ -63,7 +65,7 @@ def test_plan_returns_ten_where_there_is_work_and_zero_where_there_is_none(chain
     codes = [cli.main([name, *words]) for name in ("plan", "run", "plan", "run")]
     again = cli.main(["run", *words, "--plan"])
 
-    assert [10, 0, 0, 0, 0] == [*codes, again]
+    assert [*codes, again] == [10, 0, 0, 0, 0]
 
 
 def test_the_store_may_lie_elsewhere_and_be_named_in_the_environment(
@@ -72,10 +74,10 @@ def test_the_store_may_lie_elsewhere_and_be_named_in_the_environment(
     path = str(chain.write(seven()))
     monkeypatch.setenv("KPOD_RUNS", str(chain.folder / "a"))
     monkeypatch.setenv("KPOD_STORE", str(chain.folder / "shared"))
-    assert 0 == cli.main(["run", path])
-    assert 0 == cli.main(["run", path, "--runs", str(chain.folder / "b")])
+    assert cli.main(["run", path]) == 0
+    assert cli.main(["run", path, "--runs", str(chain.folder / "b")]) == 0
 
-    assert 7 == len(chain.executions())
+    assert len(chain.executions()) == 7
     assert not (chain.folder / "a" / ".store").exists()
 
 
@@ -85,7 +87,7 @@ def test_events_as_json_are_one_object_a_line(
     cli.main(["run", str(chain.write(seven())), "--runs", str(chain.runs), "--json"])
 
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert ("run_started", "run_finished") == (rows[0]["event"], rows[-1]["event"])
+    assert (rows[0]["event"], rows[-1]["event"]) == ("run_started", "run_finished")
 
 
 @pytest.mark.parametrize("words", [["run", "recipe.yaml"], ["plan", "recipe.yaml"], ["--version"]])
@@ -99,21 +101,16 @@ def test_nothing_heavy_is_loaded_where_nothing_is_to_do(chain: Chain, words: lis
         "sys.exit(code)\n"
     )
     (chain.folder / "main.py").write_text(code, encoding="utf-8")
-    import os
-    import subprocess
-
-    from tests.chain import PLUGIN
-
     done = subprocess.run(
         [sys.executable, "main.py"], cwd=chain.folder, capture_output=True, text=True,
         env={**os.environ, "PYTHONPATH": str(PLUGIN), "KPOD_CHAIN_JOURNAL": str(chain.journal)},
     )  # fmt: skip
 
-    assert (0, "") == (done.returncode, done.stderr)
+    assert (done.returncode, done.stderr) == (0, "")
     loaded = set(done.stdout.rpartition("\nloaded ")[2].split())
     assert "kpod" in loaded
     assert set() == loaded & HEAVY
-    assert 7 == len(chain.executions())
+    assert len(chain.executions()) == 7
 
 
 def test_a_reader_that_goes_away_ends_the_run_without_a_traceback(chain: Chain) -> None:
@@ -127,5 +124,5 @@ def test_a_reader_that_goes_away_ends_the_run_without_a_traceback(chain: Chain) 
     said = process.stderr.read()
     process.stderr.close()
 
-    assert (5, "") == (process.returncode, said)
-    assert 0 == finish(chain.start("run", "recipe.yaml")).returncode
+    assert (process.returncode, said) == (5, "")
+    assert finish(chain.start("run", "recipe.yaml")).returncode == 0

@@ -72,8 +72,14 @@ def test_a_terminal_also_gets_a_live_line_that_is_cleared(
     live = re.sub(r"\x1b\[[\d;]*m", "", text)
     assert re.search(r"\x1b\[2K +s3 +no earlier result .*\d/5 numbers", live)
     rows = [line for line in text.split("\n") if re.search(r"chain\.\w+ +run ", line)]
-    assert ["s1", "s2", "s3", "s4", "s5", "s6", "s7[s6]"] == [
-        re.sub(r"^.*\x1b\[\w+", "", line).split()[0] for line in rows
+    assert [re.sub(r"^.*\x1b\[\w+", "", line).split()[0] for line in rows] == [
+        "s1",
+        "s2",
+        "s3",
+        "s4",
+        "s5",
+        "s6",
+        "s7[s6]",
     ]
     assert text.count("\x1b[?25l") == text.count("\x1b[?25h"), "the cursor is shown again"
 
@@ -85,5 +91,5 @@ def test_a_dumb_terminal_is_a_pipe(chain: Chain, monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_table_pads_its_columns() -> None:
-    assert "a   bb\nxx  y\nz" == table(("a", "bb"), [("xx", "y"), ("z", "")])
-    assert "a  b" == table(("a", "b"), [])
+    assert table(("a", "bb"), [("xx", "y"), ("z", "")]) == "a   bb\nxx  y\nz"
+    assert table(("a", "b"), []) == "a  b"

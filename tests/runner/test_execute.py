@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from typing import Any
 
 import pytest
@@ -17,8 +19,8 @@ def test_a_forced_stage_runs_and_equal_bytes_stop_there(chain: Chain) -> None:
 
     again = chain.run(force=["s3"])
 
-    assert ["s3"] == again.executed
-    assert "forced" == again.reasons["s3"]
+    assert again.executed == ["s3"]
+    assert again.reasons["s3"] == "forced"
     made_by = {again.archive.units[name].manifest.made_by for name in ("s2", "s3")}
     assert {first.archive.name, again.archive.name} == made_by
 
@@ -26,12 +28,12 @@ def test_a_forced_stage_runs_and_equal_bytes_stop_there(chain: Chain) -> None:
 def test_from_runs_a_stage_and_all_behind_it(chain: Chain) -> None:
     chain.run(seven())
 
-    assert ["s5", "s6", "count"] == chain.run(from_stage="s5").executed
+    assert chain.run(from_stage="s5").executed == ["s5", "s6", "count"]
 
 
 def test_until_runs_only_what_a_stage_needs(chain: Chain) -> None:
-    assert ["numbers", "s2", "s3"] == chain.run(seven(), until="s3").executed
-    assert ["s4", "s5", "s6", "count"] == chain.run().executed
+    assert chain.run(seven(), until="s3").executed == ["numbers", "s2", "s3"]
+    assert chain.run().executed == ["s4", "s5", "s6", "count"]
 
 
 def test_a_result_that_another_run_makes_meanwhile_is_shared(chain: Chain) -> None:
@@ -45,10 +47,12 @@ def test_a_result_that_another_run_makes_meanwhile_is_shared(chain: Chain) -> No
 
     session.run([listen])
 
-    assert 7 == len(chain.executions())
+    assert len(chain.executions()) == 7
     status = {row["id"]: row["status"] for row in rows if row["event"] == "stage_finished"}
-    assert {"run": 2, "shared": 1, "hit": 4} == {
-        word: list(status.values()).count(word) for word in ("run", "shared", "hit")
+    assert {word: list(status.values()).count(word) for word in ("run", "shared", "hit")} == {
+        "run": 2,
+        "shared": 1,
+        "hit": 4,
     }
 
 
@@ -61,9 +65,6 @@ def test_a_run_that_waits_for_another_says_so_and_stops_when_asked(chain: Chain)
     rows: list[dict[str, Any]] = []
 
     def listen(row: dict[str, Any]) -> None:
-        import os
-        import signal
-
         rows.append(row)
         if row["event"] == "stage_waiting":
             os.kill(os.getpid(), signal.SIGINT)
@@ -80,7 +81,7 @@ def test_a_failed_stage_keeps_what_came_before_it(chain: Chain) -> None:
     with pytest.raises(StageError, match=r"stage s4 \(chain.step\)\n  no way"):
         chain.run(seven(s4={"fail": "no way"}))
 
-    assert ["s4", "s5", "s6", "count"] == chain.run(seven()).executed
+    assert chain.run(seven()).executed == ["s4", "s5", "s6", "count"]
 
 
 def test_a_crash_names_the_stage_and_keeps_its_cause(chain: Chain) -> None:
@@ -95,8 +96,8 @@ def test_equal_stages_are_executed_once(chain: Chain) -> None:
         recipe(a={"uses": "chain.numbers"}, b=step("a", "first"), c=step("a", "second"))
     )
 
-    assert ["numbers", "first"] == ran.executed
-    assert ["run", "run", "hit"] == [unit.status for unit in ran.archive.units.values()]
+    assert ran.executed == ["numbers", "first"]
+    assert [unit.status for unit in ran.archive.units.values()] == ["run", "run", "hit"]
 
 
 def test_events_tell_the_run_from_start_to_end(chain: Chain) -> None:
@@ -106,6 +107,6 @@ def test_events_tell_the_run_from_start_to_end(chain: Chain) -> None:
     assert ["run_started", *["stage_started", "stage_finished"] * 7, "run_finished"] == [
         row["event"] for row in rows
     ]
-    assert {"hits": 0, "units": 7} == {name: rows[-1][name] for name in ("hits", "units")}
+    assert {name: rows[-1][name] for name in ("hits", "units")} == {"hits": 0, "units": 7}
     finished = rows[2]
     assert {"at", "event", "id", "key", "outputs", "reason", "seconds", "status", "summary", "uses"} == set(finished)  # fmt: skip

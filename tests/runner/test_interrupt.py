@@ -36,13 +36,13 @@ def test_a_signal_stops_a_stage_at_its_next_progress_and_it_goes_on_there(
     chain: Chain, tmp_path: Path, number: int
 ) -> None:
     rows = stop_at(chain.session(seven()), "progress", "s4", number)
-    assert ["run_interrupted", "raised"] == [row["event"] for row in rows[-2:]]
-    assert "s4 was stopped at 1 of 5 numbers" == rows[-1]["text"]
+    assert [row["event"] for row in rows[-2:]] == ["run_interrupted", "raised"]
+    assert rows[-1]["text"] == "s4 was stopped at 1 of 5 numbers"
 
     again = chain.run()
 
-    assert ["s4", "s5", "s6", "count"] == again.executed
-    assert 1 == chain.lines().count("s4:0")
+    assert again.executed == ["s4", "s5", "s6", "count"]
+    assert chain.lines().count("s4:0") == 1
     undisturbed = chain.run(runs=tmp_path / "other")
     assert output_bytes(undisturbed.archive) == output_bytes(again.archive)
 
@@ -50,7 +50,7 @@ def test_a_signal_stops_a_stage_at_its_next_progress_and_it_goes_on_there(
 def test_a_signal_between_stages_stops_before_the_next(chain: Chain) -> None:
     rows = stop_at(chain.session(seven()), "stage_finished", "s3", signal.SIGINT)
 
-    assert "stopped before s4" == rows[-1]["text"]
+    assert rows[-1]["text"] == "stopped before s4"
 
 
 def test_a_run_that_was_stopped_leaves_an_archive_that_is_not_complete(chain: Chain) -> None:
@@ -59,7 +59,7 @@ def test_a_run_that_was_stopped_leaves_an_archive_that_is_not_complete(chain: Ch
     (folder,) = [path for path in chain.runs.iterdir() if not path.name.startswith(".")]
     assert not (folder / "run.json").exists()
     last = (folder / "events.jsonl").read_text(encoding="utf-8").splitlines()[-1]
-    assert "run_interrupted" == json.loads(last)["event"]
+    assert json.loads(last)["event"] == "run_interrupted"
 
 
 def test_handlers_are_put_back(chain: Chain) -> None:
@@ -80,13 +80,13 @@ def test_ctrl_c_returns_five_says_so_and_the_same_command_continues(chain: Chain
             break
     stopped = finish(process)
 
-    assert 5 == stopped.returncode
+    assert stopped.returncode == 5
     assert "s4 was stopped at" in stopped.stderr
     assert "Traceback" not in stopped.stderr
     done = chain.kpod("run", "recipe.yaml")
-    assert (0, "") == (done.returncode, done.stderr)
-    assert ["numbers", "s2", "s3", "s4", "s4", "s5", "s6", "count"] == chain.executions()
-    assert 5 == len([line for line in chain.lines() if line.startswith("s4:")])
+    assert (done.returncode, done.stderr) == (0, "")
+    assert chain.executions() == ["numbers", "s2", "s3", "s4", "s4", "s5", "s6", "count"]
+    assert len([line for line in chain.lines() if line.startswith("s4:")]) == 5
 
 
 def test_a_second_ctrl_c_stops_at_once() -> None:

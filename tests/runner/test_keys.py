@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import pytest
 from hypothesis import given, settings
@@ -17,6 +16,7 @@ from kpod.runner.canonical import canonical_json, digest_of
 from kpod.runner.document import dump
 from kpod.runner.keys import changes, preimage, seed_of, stage_key, stage_seed
 from kpod.runner.session import RunOptions, Session
+from kpod.runner.stage import Seeded as Seed
 from tests.strategies import chains, renamed, shuffled
 
 
@@ -49,7 +49,7 @@ class Seeded(Stage[Config]):
 
     uses = "student.fake"
     version = 3
-    seeded = "recipe"
+    seeded: ClassVar[Seed] = "recipe"
     libraries = ("torch", "nothing")
     result = Output(Question)
 
@@ -109,7 +109,7 @@ def test_the_class_and_its_version_change_the_key(monkeypatch: pytest.MonkeyPatc
     assert stage_key(before) != stage_key(image(OwnSeed))
     monkeypatch.setattr(Seeded, "version", 4)
 
-    assert ["version changed: 3 -> 4"] == changes(before, image())
+    assert changes(before, image()) == ["version changed: 3 -> 4"]
 
 
 def test_only_the_seed_that_a_stage_declares_changes_its_key() -> None:
@@ -117,17 +117,17 @@ def test_only_the_seed_that_a_stage_declares_changes_its_key() -> None:
     by_own = [stage_key(image(OwnSeed, seed=seed)) for seed in (0, 1)]
     own_under_two_recipes = [stage_key(image(OwnSeed, recipe_seed=seed)) for seed in (0, 1)]
 
-    assert (2, 2, 1) == (len({*by_recipe}), len({*by_own}), len({*own_under_two_recipes}))
+    assert (len({*by_recipe}), len({*by_own}), len({*own_under_two_recipes})) == (2, 2, 1)
 
 
 def test_arms_of_one_kind_share_a_seed_and_kinds_do_not() -> None:
     assert stage_seed(0, "student.causal_lm") == stage_seed(0, "student.seq2seq_lm")
     assert stage_seed(0, "student.causal_lm") != stage_seed(0, "weighting.random")
     assert stage_seed(0, "student.causal_lm") != stage_seed(1, "student.causal_lm")
-    assert (None, 7) == (
+    assert (
         seed_of(Unseeded, Config(seed=7), recipe_seed=1),
         seed_of(OwnSeed, Config(seed=7), recipe_seed=1),
-    )
+    ) == (None, 7)
 
 
 @pytest.mark.parametrize(
@@ -166,11 +166,11 @@ def test_two_images_have_one_key_exactly_when_nothing_changed(data: st.DataObjec
 
 
 def test_a_changed_seed_is_told() -> None:
-    assert ["seed changed"] == changes(image(Seeded), image(Seeded, recipe_seed=1))
+    assert changes(image(Seeded), image(Seeded, recipe_seed=1)) == ["seed changed"]
 
 
 def test_canonical_json_tells_types_apart_and_knows_no_order() -> None:
-    assert 4 == len({canonical_json(value) for value in (1, 1.0, True, "1")})
+    assert len({canonical_json(value) for value in (1, 1.0, True, "1")}) == 4
     assert digest_of({"a": 1, "b": 2}) == digest_of({"b": 2, "a": 1})
     with pytest.raises(ValueError, match="not JSON compliant"):
         canonical_json(float("nan"))
@@ -196,7 +196,7 @@ class _Planned:
 
 
 @pytest.fixture(scope="module")
-def planned(tmp_path_factory: pytest.TempPathFactory) -> Iterator[_Planned]:
+def planned(tmp_path_factory: pytest.TempPathFactory) -> _Planned:
     return _Planned(tmp_path_factory.mktemp("keys"))
 
 

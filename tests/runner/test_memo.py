@@ -41,7 +41,7 @@ def test_a_settled_file_is_read_once(memo: Memo, tmp_path: Path) -> None:
     digests = {memo.file_digest(path) for _ in range(3)}
 
     assert {hashlib.sha256(b"hello").hexdigest()} == digests
-    assert 5 == memo.bytes_read
+    assert memo.bytes_read == 5
 
 
 def test_a_file_younger_than_two_seconds_is_read_each_time(memo: Memo, tmp_path: Path) -> None:
@@ -50,7 +50,7 @@ def test_a_file_younger_than_two_seconds_is_read_each_time(memo: Memo, tmp_path:
     memo.file_digest(path)
     memo.file_digest(path)
 
-    assert 10 == memo.bytes_read
+    assert memo.bytes_read == 10
 
 
 @pytest.mark.usefixtures("later")
@@ -87,7 +87,7 @@ def test_a_warm_run_reads_no_byte_of_its_input(chain: Chain) -> None:
     warm = chain.session()
     warm.run()
 
-    assert (10_000, 0) == (cold.store.memo.bytes_read, warm.store.memo.bytes_read)
+    assert (cold.store.memo.bytes_read, warm.store.memo.bytes_read) == (10_000, 0)
 
 
 def test_facts_are_remembered_by_topic_in_the_file(memo: Memo, tmp_path: Path) -> None:
@@ -96,7 +96,7 @@ def test_facts_are_remembered_by_topic_in_the_file(memo: Memo, tmp_path: Path) -
     memo.close()
     again = Memo(tmp_path / "memo.sqlite")
 
-    assert ("2", None, None) == (again.get("hub", "a"), again.get("hub", "b"), again.get("x", "a"))
+    assert (again.get("hub", "a"), again.get("hub", "b"), again.get("x", "a")) == ("2", None, None)
 
 
 def test_where_no_file_can_be_written_it_is_remembered_for_this_process(tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_where_no_file_can_be_written_it_is_remembered_for_this_process(tmp_path
 
     memo.put("hub", "a", "1")
 
-    assert "1" == memo.get("hub", "a")
+    assert memo.get("hub", "a") == "1"
 
 
 def test_a_folder_is_its_names_and_bytes_without_hidden_files(memo: Memo, tmp_path: Path) -> None:
@@ -116,7 +116,7 @@ def test_a_folder_is_its_names_and_bytes_without_hidden_files(memo: Memo, tmp_pa
     (top / ".DS_Store").touch()
 
     assert before == memo.content_digest(top) == content_digest(top)
-    assert ["sub/a.txt"] == list(memo.tree_digests(top))
+    assert list(memo.tree_digests(top)) == ["sub/a.txt"]
     (top / "sub" / "a.txt").rename(top / "sub" / "b.txt")
     assert before != memo.content_digest(top)
 
@@ -134,4 +134,4 @@ def test_a_memo_serves_two_runs_of_one_folder(chain: Chain) -> None:
 
     first.run()
 
-    assert ["hit", "hit"] == [found.status for found in second.planner.plan()]
+    assert [found.status for found in second.planner.plan()] == ["hit", "hit"]

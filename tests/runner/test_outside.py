@@ -58,7 +58,7 @@ def test_a_file_of_a_package_is_found_without_importing_it(outside: Outside) -> 
     found = outside.find(PackageFile("kpod_chain", "broken.py"))
 
     assert found.path is not None
-    assert "kpod_chain/broken.py" == found.original
+    assert found.original == "kpod_chain/broken.py"
 
 
 @pytest.mark.parametrize("package", ["not_there", "not.there", "", ".there", "os"])
@@ -80,7 +80,7 @@ def test_an_archived_copy_stands_in_for_the_original(outside: Outside, tmp_path:
 def test_a_commit_needs_no_hub(outside: Outside) -> None:
     found = outside.find(HubRepository("a/b", "model", COMMIT))
 
-    assert {"hub": "a/b", "commit": COMMIT} == found.fact
+    assert found.fact == {"hub": "a/b", "commit": COMMIT}
 
 
 def test_offline_the_hubs_own_cache_says_the_commit_and_it_is_remembered(
@@ -89,10 +89,10 @@ def test_offline_the_hubs_own_cache_says_the_commit_and_it_is_remembered(
     reference = tmp_path / "hub" / "models--a--b" / "refs" / "main"
     reference.parent.mkdir(parents=True)
     reference.write_text(COMMIT, encoding="utf-8")
-    assert COMMIT == outside.find(HubRepository("a/b", "model")).fact["commit"]
+    assert outside.find(HubRepository("a/b", "model")).fact["commit"] == COMMIT
     reference.unlink()
 
-    assert COMMIT == outside.find(HubRepository("a/b", "model")).fact["commit"]
+    assert outside.find(HubRepository("a/b", "model")).fact["commit"] == COMMIT
     outside.refresh = True
     with pytest.raises(HubSilent, match=r"is not known on this machine"):
         outside.find(HubRepository("a/b", "model"))
@@ -110,7 +110,7 @@ def test_a_plan_says_which_stage_the_hub_keeps_waiting(chain: Chain) -> None:
 
     a, b = session.planner.plan()
 
-    assert ("run", "run?") == (a.status, b.status)
+    assert (a.status, b.status) == ("run", "run?")
     assert b.reason.startswith("the commit of no/body (model) is not known on this machine")
 
 
@@ -121,7 +121,7 @@ def test_a_run_that_the_hub_keeps_waiting_does_not_start(chain: Chain) -> None:
 
     with pytest.raises(HubSilent, match=r"stages\.b\n  the commit of no/body"):
         chain.run(plain)
-    assert [] == chain.executions()
+    assert chain.executions() == []
 
 
 def test_a_download_that_fails_is_told(outside: Outside) -> None:
@@ -139,5 +139,5 @@ def test_a_model_that_moved_is_pointed_at_where_it_is_now(chain: Chain) -> None:
     (chain.folder / "here").rename(chain.folder / "there")
     moved = recipe(a={"uses": "chain.model", "with": {"weights": "there"}})
 
-    assert ["model"] == chain.run(moved).executed
-    assert [] == chain.run(moved).executed
+    assert chain.run(moved).executed == ["model"]
+    assert chain.run(moved).executed == []

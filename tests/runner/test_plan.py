@@ -14,9 +14,7 @@ from tests.chain import Chain, recipe, seven, step
 def plan_of(chain: Chain, plain: object = None, **options: object) -> dict[str, tuple[str, str]]:
     """Status and reason by unit."""
     session = chain.session(plain, **options)  # type: ignore[arg-type]
-    return {
-        a.unit.name: (a.status, a.reason) for a in session.planner.plan(forced=session.forced)
-    }
+    return {a.unit.name: (a.status, a.reason) for a in session.planner.plan(forced=session.forced)}
 
 
 def test_before_the_first_run_the_first_stage_runs_and_the_rest_depends_on_it(
@@ -24,15 +22,15 @@ def test_before_the_first_run_the_first_stage_runs_and_the_rest_depends_on_it(
 ) -> None:
     found = plan_of(chain, seven())
 
-    assert ("run", "no earlier result") == found["s1"]
-    assert ("run?", "depends on s1") == found["s2"]
-    assert ("run?", "depends on s6") == found["s7[s6]"]
+    assert found["s1"] == ("run", "no earlier result")
+    assert found["s2"] == ("run?", "depends on s1")
+    assert found["s7[s6]"] == ("run?", "depends on s6")
 
 
 def test_planning_writes_no_archive_and_no_entry(chain: Chain) -> None:
     plan_of(chain, seven())
 
-    assert [] == list(chain.runs.glob("*/run.json"))
+    assert list(chain.runs.glob("*/run.json")) == []
     assert not (chain.store / "entries").exists()
 
 
@@ -41,32 +39,32 @@ def test_the_plan_follows_hits_as_far_as_contents_are_known(chain: Chain) -> Non
 
     found = plan_of(chain, seven(s4={"add": 7}))
 
-    assert ("hit", "") == found["s3"]
-    assert ("run", "config changed: add 1 -> 7") == found["s4"]
-    assert ("run?", "depends on s4") == found["s5"]
+    assert found["s3"] == ("hit", "")
+    assert found["s4"] == ("run", "config changed: add 1 -> 7")
+    assert found["s5"] == ("run?", "depends on s4")
 
 
 def test_a_result_that_is_gone_is_told(chain: Chain) -> None:
     key = chain.run(seven()).archive.units["s3"].manifest.key
     chain.session().store.remove(key)
 
-    assert ("run", "its result is no longer in the store") == plan_of(chain)["s3"]
+    assert plan_of(chain)["s3"] == ("run", "its result is no longer in the store")
 
 
 def test_an_interrupted_stage_is_told(chain: Chain) -> None:
     chain.write(seven(s4={"die_at": 1}))
     chain.kpod("run", "recipe.yaml")
 
-    assert ("run", "was interrupted; continues") == plan_of(chain)["s4"]
+    assert plan_of(chain)["s4"] == ("run", "was interrupted; continues")
 
 
 def test_force_and_from_run_stages_that_are_stored(chain: Chain) -> None:
     chain.run(seven())
 
-    assert ("run", "forced") == plan_of(chain, force=["s3"])["s3"]
-    assert ("hit", "") == plan_of(chain, force=["s3"])["s2"]
+    assert plan_of(chain, force=["s3"])["s3"] == ("run", "forced")
+    assert plan_of(chain, force=["s3"])["s2"] == ("hit", "")
     found = plan_of(chain, from_stage="s5")
-    assert ("hit", "run", "run?") == tuple(found[name][0] for name in ("s4", "s5", "s6"))
+    assert tuple(found[name][0] for name in ("s4", "s5", "s6")) == ("hit", "run", "run?")
 
 
 def test_every_missing_file_is_told_at_once(chain: Chain) -> None:
@@ -84,8 +82,8 @@ def test_until_keeps_a_stage_and_all_that_it_reads(chain: Chain) -> None:
         recipe(a={"uses": "chain.numbers"}, b=step("a", "b"), c=step("a", "c"), page={"uses": "chain.page"})
     ).recipe  # fmt: skip
 
-    assert ["a", "c"] == list(needed_for(whole, "c").stages)
-    assert {} == needed_for(whole, "c").views
+    assert list(needed_for(whole, "c").stages) == ["a", "c"]
+    assert needed_for(whole, "c").views == {}
     assert {"a", "b", "c"} == downstream_of(whole, "a")
     with pytest.raises(KpodError, match=r"no stage has the id 'd'\nallowed: a, b, c"):
         needed_for(whole, "d")
@@ -98,10 +96,10 @@ def test_the_plan_as_json_names_units_keys_and_reasons(
 
     path = str(chain.write(seven()))
 
-    assert 10 == main(["plan", path, "--json", "--runs", str(chain.runs)])
+    assert main(["plan", path, "--json", "--runs", str(chain.runs)]) == 10
     rows = json.loads(capsys.readouterr().out)
-    assert ["s1", "s2", "s3", "s4", "s5", "s6", "s7[s6]"] == [row["unit"] for row in rows]
-    assert (64, None) == (len(rows[0]["key"]), rows[1]["key"])
+    assert [row["unit"] for row in rows] == ["s1", "s2", "s3", "s4", "s5", "s6", "s7[s6]"]
+    assert (len(rows[0]["key"]), rows[1]["key"]) == (64, None)
 
 
 def test_a_stage_of_many_elements_waits_for_all_of_them(chain: Chain) -> None:
@@ -114,4 +112,4 @@ def test_a_stage_of_many_elements_waits_for_all_of_them(chain: Chain) -> None:
 
     found = plan_of(chain, recipe(**{**plain["stages"], "b": step("a", "b", add=3)}))
 
-    assert ("hit", "run?") == (found["c[a]"][0], found["c[b]"][0])
+    assert (found["c[a]"][0], found["c[b]"][0]) == ("hit", "run?")

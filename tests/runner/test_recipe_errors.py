@@ -170,7 +170,7 @@ def test_a_mistake_is_told_where_it_stands_and_how_to_mend_it(
     assert mistake.code == code
     assert "Traceback" not in told
     assert not any(secret in told for secret in ("abcdef", "sk-", "hf_"))
-    assert [] == [line for line in chain.executions() if line != "step"] or mistake.code == 3
+    assert [line for line in chain.executions() if line != "step"] == [] or mistake.code == 3
 
 
 def test_the_golden_texts_are_those_of_the_mistakes() -> None:
@@ -186,7 +186,7 @@ def test_a_huge_recipe_is_refused_at_once(place: Path, capsys: pytest.CaptureFix
 
     code = main(["run", "recipe.yaml"])
 
-    assert 2 == code
+    assert code == 2
     assert time.process_time() - started_s < 0.5
     told = capsys.readouterr().err
     assert "recipe.yaml\n  the file has 50,000,000 bytes, which is no recipe\n" in told
@@ -197,10 +197,10 @@ def test_a_recipe_that_is_not_there_names_the_nearest(
 ) -> None:
     (place / "recipe.yaml").write_text(GOOD, encoding="utf-8")
 
-    assert 2 == main(["run", "recpie.yaml"])
+    assert main(["run", "recpie.yaml"]) == 2
     assert (
-        "recpie.yaml\n  there is no such file\n  did you mean 'recipe.yaml'?\n1 error; nothing was run\n"
-        == capsys.readouterr().err
+        capsys.readouterr().err
+        == "recpie.yaml\n  there is no such file\n  did you mean 'recipe.yaml'?\n1 error; nothing was run\n"
     )
 
 
@@ -209,7 +209,7 @@ def test_an_exponent_without_a_point_is_a_number_where_one_is_wanted(chain: Chai
         HEAD + "  a: {uses: chain.numbers}\n  b: {uses: chain.step, with: {pause_s: 1e-5}}\n"
     )
 
-    assert 1e-5 == session.recipe.stages["b"].config.pause_s
+    assert session.recipe.stages["b"].config.pause_s == 1e-5
 
 
 def test_a_crash_of_a_stage_shows_where_and_returns_three(
@@ -220,7 +220,7 @@ def test_a_crash_of_a_stage_shows_where_and_returns_three(
     code = main(["run", "recipe.yaml"])
 
     told = capsys.readouterr().err
-    assert 3 == code
+    assert code == 3
     assert 'crash.py", line' in told
     assert told.endswith(
         "stage a (chain.crash) failed: ZeroDivisionError: division by zero\n"

@@ -18,13 +18,13 @@ def text(said: str) -> GeneratedText:
 
 def test_a_text_reads_back_equal_and_what_is_not_there_is_left_out(tmp_path: Path) -> None:
     store = TextStore(tmp_path / "texts.sqlite")
-    assert {} == store.get(["a"])
+    assert store.get(["a"]) == {}
     assert not (tmp_path / "texts.sqlite").exists()
 
     store.put({"a": text("x\n🙂\0")}, provenance={"batch": 1})
 
     assert {"a": text("x\n🙂\0")} == store.get(["b", "a", "a"])
-    assert 1 == store.count()
+    assert store.count() == 1
 
 
 def test_the_first_text_of_a_key_stays(tmp_path: Path) -> None:
@@ -32,7 +32,7 @@ def test_the_first_text_of_a_key_stays(tmp_path: Path) -> None:
     store.put({"a": text("first")}, provenance={})
     store.put({"a": text("second"), "b": text("other")}, provenance={})
 
-    assert ("first", 2) == (store.get(["a"])["a"].text, store.count())
+    assert (store.get(["a"])["a"].text, store.count()) == ("first", 2)
 
 
 def test_texts_outlive_the_process_that_wrote_them(tmp_path: Path) -> None:
@@ -78,13 +78,13 @@ def test_two_processes_write_at_once(tmp_path: Path) -> None:
     ]
     said = [process.communicate()[1] for process in both]
 
-    assert [b"", b""] == said
+    assert said == [b"", b""]
     store = TextStore(path)
-    assert 150 == store.count()
+    assert store.count() == 150
     assert {"x", "y"} >= {found.text for found in store.get(map(str, range(50))).values()}
-    assert "wal" == sqlite3.connect(path).execute("PRAGMA journal_mode").fetchone()[0]
+    assert sqlite3.connect(path).execute("PRAGMA journal_mode").fetchone()[0] == "wal"
 
 
 def test_a_key_knows_types_and_no_order() -> None:
     assert text_key({"a": 1, "b": [1, 2]}) == text_key({"b": [1, 2], "a": 1})
-    assert 4 == len({text_key({"a": value}) for value in (1, 1.0, "1", True)})
+    assert len({text_key({"a": value}) for value in (1, 1.0, "1", True)}) == 4

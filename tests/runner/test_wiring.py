@@ -81,15 +81,15 @@ def wiring(**stages: tuple[type[Stage[Any]], dict[str, Any]] | type[Stage[Any]])
 
 
 def wires_of(found: Wiring, stage: str) -> dict[str, list[str]]:
-    assert [] == [str(problem) for problem in found.problems]
+    assert [str(problem) for problem in found.problems] == []
     return {name: [str(wire) for wire in wires] for name, wires in found.wires[stage].items()}
 
 
 def test_roles_choose_the_output() -> None:
     found = wiring(data=Data, teacher=Teacher, student=Student)
 
-    assert {"questions": ["data.train"]} == wires_of(found, "teacher")
-    assert {"rationales": ["teacher.rationales"], "held_out": ["data.test"]} == wires_of(found, "student")  # fmt: skip
+    assert wires_of(found, "teacher") == {"questions": ["data.train"]}
+    assert wires_of(found, "student") == {"rationales": ["teacher.rationales"], "held_out": ["data.test"]}  # fmt: skip
 
 
 @pytest.mark.parametrize("is_filter_first", [False, True])
@@ -99,27 +99,25 @@ def test_a_filter_supersedes_what_it_filtered_wherever_it_stands(*, is_filter_fi
 
     found = wiring(**stages)
 
-    assert ["teacher.rationales"] == wires_of(found, "verified")["rationales"]
-    assert ["verified.verified"] == wires_of(found, "student")["rationales"]
+    assert wires_of(found, "verified")["rationales"] == ["teacher.rationales"]
+    assert wires_of(found, "student")["rationales"] == ["verified.verified"]
 
 
 def test_two_filters_in_a_row_name_their_inputs() -> None:
     found = wiring(data=Data, teacher=Teacher, one=Filter, two=Filter, student=Student)
 
-    assert 2 == sum("could come from 2 stages" in problem.message for problem in found.problems)
+    assert sum("could come from 2 stages" in problem.message for problem in found.problems) == 2
     named = wiring(
         data=Data, teacher=Teacher, one=(Filter, {"rationales": "teacher"}),
         two=(Filter, {"rationales": "one"}), student=Student,
     )  # fmt: skip
-    assert ["two.verified"] == wires_of(named, "student")["rationales"]
+    assert wires_of(named, "student")["rationales"] == ["two.verified"]
 
 
 def test_what_is_superseded_may_still_be_named() -> None:
-    found = wiring(
-        data=Data, teacher=Teacher, one=Filter, raw=(Student, {"rationales": "teacher"})
-    )
+    found = wiring(data=Data, teacher=Teacher, one=Filter, raw=(Student, {"rationales": "teacher"}))
 
-    assert ["teacher.rationales"] == wires_of(found, "raw")["rationales"]
+    assert wires_of(found, "raw")["rationales"] == ["teacher.rationales"]
 
 
 def test_an_optional_input_is_wired_only_when_named() -> None:
@@ -127,7 +125,7 @@ def test_an_optional_input_is_wired_only_when_named() -> None:
 
     assert "clusters" not in wires_of(wiring(**stages, student=Student), "student")
     named = wiring(**stages, student=(Student, {"clusters": "clusters"}))
-    assert ["clusters.clusters"] == wires_of(named, "student")["clusters"]
+    assert wires_of(named, "student")["clusters"] == ["clusters.clusters"]
 
 
 def test_a_list_keeps_its_order() -> None:
@@ -135,14 +133,14 @@ def test_a_list_keeps_its_order() -> None:
         data=Data, b=Teacher, a=Teacher, many=(Many, {"rationales": ["b", "a.rationales"]})
     )
 
-    assert ["b.rationales", "a.rationales"] == wires_of(found, "many")["rationales"]
+    assert wires_of(found, "many")["rationales"] == ["b.rationales", "a.rationales"]
 
 
 def test_several_candidates_are_listed() -> None:
     (problem,) = wiring(data=Data, b=Teacher, a=Teacher, many=Many).problems
 
-    assert "'rationales' (Rationale) could come from 2 stages" == problem.message
-    assert "a.rationales, b.rationales" == problem.allowed
+    assert problem.message == "'rationales' (Rationale) could come from 2 stages"
+    assert problem.allowed == "a.rationales, b.rationales"
 
 
 def test_order_puts_each_stage_behind_what_it_reads_and_knows_no_file_order() -> None:
@@ -158,11 +156,13 @@ def test_a_circle_names_its_members_and_not_those_behind_it() -> None:
         behind=(Student, {"rationales": "b"}),
     ).problems  # fmt: skip
 
-    assert "these stages wait for each other in a circle: a <- b <- a" == problem.message
+    assert problem.message == "these stages wait for each other in a circle: a <- b <- a"
 
 
 def test_a_name_that_leaves_the_output_open_is_refused() -> None:
     (problem,) = wiring(two=Two, many=(Many, {"rationales": "two"})).problems
 
-    assert "two (teacher.two) has several outputs that fit 'rationales' (Rationale)" == problem.message
-    assert "two.one, two.two" == problem.allowed
+    assert (
+        problem.message == "two (teacher.two) has several outputs that fit 'rationales' (Rationale)"
+    )
+    assert problem.allowed == "two.one, two.two"

@@ -2,9 +2,8 @@
 
 from dataclasses import dataclass
 
-from kpod_chain import journal
-
 from kpod.runner import Assignment, Context, Input, Output, Question, Stage
+from kpod_chain import journal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

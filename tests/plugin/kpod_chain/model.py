@@ -4,8 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
-from kpod_chain import journal
-
 from kpod.runner import (
     Context,
     Doc,
@@ -18,6 +16,7 @@ from kpod.runner import (
     Source,
     Stage,
 )
+from kpod_chain import journal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +42,9 @@ class Weights(Stage[Config]):
         if config.hub is not None:
             return {"hub": HubRepository(config.hub, "model")}
         if config.package is not None:
-            return {"package": PackageFile(config.package, config.file, how_to_get="pip install it")}
+            return {
+                "package": PackageFile(config.package, config.file, how_to_get="pip install it")
+            }
         return {} if config.weights is None else {"weights": LocalFile(config.weights)}
 
     def run(self, ctx: Context[Config]) -> None:

@@ -4,9 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
-from kpod_chain import journal
-
 from kpod.runner import Context, Doc, Ge, LocalFile, LocalPath, Output, Question, Source, Stage
+from kpod_chain import journal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,10 +3,9 @@
 import json
 from dataclasses import dataclass
 
-from kpod_chain import journal
-
 from kpod.runner import View
 from kpod.runner.archive import Archive
+from kpod_chain import journal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,9 +6,8 @@ import time
 from dataclasses import dataclass
 from typing import Annotated
 
-from kpod_chain import journal
-
 from kpod.runner import Context, Doc, Ge, Input, Output, Question, Stage, StageError, Volatile
+from kpod_chain import journal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,9 +3,8 @@
 from dataclasses import dataclass
 from typing import Annotated
 
-from kpod_chain import journal
-
 from kpod.runner import Context, Doc, Input, Output, Question, Stage
+from kpod_chain import journal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
