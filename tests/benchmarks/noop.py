@@ -25,7 +25,12 @@ NUM_STAGES = 7
 def main() -> None:
     """Set the pipelines up, run each once, then time the rounds."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--peers", type=Path, default=ROOT / ".venv-bench" / "bin", help="folder of dvc, snakemake and pytask")
+    parser.add_argument(
+        "--peers",
+        type=Path,
+        default=ROOT / ".venv-bench" / "bin",
+        help="folder of dvc, snakemake and pytask",
+    )
     parser.add_argument("--rounds", type=int, default=7)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -36,15 +41,27 @@ def main() -> None:
         for _ in range(arguments.rounds):
             for name, (command, place) in commands.items():
                 seconds[name].append(_cpu_seconds(name, command, place))
-    print(f"CPU seconds with nothing to do, {arguments.rounds} interleaved rounds: median [lowest, highest]")
+    print(
+        f"CPU seconds with nothing to do, {arguments.rounds} interleaved rounds: median [lowest, highest]"
+    )
     for name, values in seconds.items():
-        print(f"  {name:<28} {statistics.median(values):6.3f} [{min(values):.3f}, {max(values):.3f}]")
+        print(
+            f"  {name:<28} {statistics.median(values):6.3f} [{min(values):.3f}, {max(values):.3f}]"
+        )
 
 
 def _cpu_seconds(name: str, command: list[str], place: Path) -> float:
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    search = os.pathsep.join([str(ROOT / "tests" / "plugin"), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
-    done = subprocess.run(command, cwd=place, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": search, "DVC_NO_ANALYTICS": "1"})
+    search = os.pathsep.join(
+        [str(ROOT / "tests" / "plugin"), os.environ.get("PYTHONPATH", "")]
+    ).rstrip(os.pathsep)
+    done = subprocess.run(
+        command,
+        cwd=place,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": search, "DVC_NO_ANALYTICS": "1"},
+    )
     if done.returncode not in {0, 10}:  # 10: plan has work
         sys.exit(f"{name} failed:\n{done.stdout}\n{done.stderr}")
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -56,11 +73,18 @@ def _set_up(folder: Path, peers: Path) -> dict[str, tuple[list[str], Path]]:
     commands = {
         "python -c pass": ([sys.executable, "-c", "pass"], folder),
         "kpod --version": ([kpod, "--version"], folder),
-        "kpod run, 7 stages": ([kpod, "run", "chain.yaml"], _kpod_chain(folder / "kpod7", NUM_STAGES)),
+        "kpod run, 7 stages": (
+            [kpod, "run", "chain.yaml"],
+            _kpod_chain(folder / "kpod7", NUM_STAGES),
+        ),
         "kpod plan, 7 stages": ([kpod, "plan", "chain.yaml"], folder / "kpod7"),
         "kpod run, 200 stages": ([kpod, "run", "chain.yaml"], _kpod_chain(folder / "kpod200", 200)),
     }
-    makers = {"dvc": (_dvc, ["repro"]), "snakemake": (_snakemake, ["-c1", "-q", "all"]), "pytask": (_pytask, ["build", "--verbose", "0"])}
+    makers = {
+        "dvc": (_dvc, ["repro"]),
+        "snakemake": (_snakemake, ["-c1", "-q", "all"]),
+        "pytask": (_pytask, ["build", "--verbose", "0"]),
+    }
     for name, (make, words) in makers.items():
         program = peers / name if (peers / name).exists() else Path(shutil.which(name) or "")
         if not program.is_file():
@@ -76,7 +100,10 @@ def _set_up(folder: Path, peers: Path) -> dict[str, tuple[list[str], Path]]:
 def _kpod_chain(place: Path, num_stages: int) -> Path:
     place.mkdir()
     lines = ["kpod: 1", "name: chain", "stages:", "  s1: {uses: chain.numbers}"]
-    lines += [f"  s{n}: {{uses: chain.step, in: {{questions: s{n - 1}}}, with: {{add: {n}}}}}" for n in range(2, num_stages + 1)]
+    lines += [
+        f"  s{n}: {{uses: chain.step, in: {{questions: s{n - 1}}}, with: {{add: {n}}}}}"
+        for n in range(2, num_stages + 1)
+    ]
     (place / "chain.yaml").write_text("\n".join(lines) + "\n", encoding="utf-8")
     return place
 
@@ -92,7 +119,12 @@ def _start(place: Path) -> None:
 def _dvc(place: Path, program: Path) -> None:
     _start(place)
     subprocess.run(["git", "init", "-q"], cwd=place, check=True)
-    subprocess.run([str(program), "init", "-q"], cwd=place, check=True, env={**os.environ, "DVC_NO_ANALYTICS": "1"})
+    subprocess.run(
+        [str(program), "init", "-q"],
+        cwd=place,
+        check=True,
+        env={**os.environ, "DVC_NO_ANALYTICS": "1"},
+    )
     stages = [
         f"  s{n}:\n    cmd: {sys.executable} step.py f{n - 1}.txt f{n}.txt\n    deps: [step.py, f{n - 1}.txt]\n    outs: [f{n}.txt]"
         for n in range(1, NUM_STAGES + 1)
