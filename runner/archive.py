@@ -67,6 +67,22 @@ class Archive:
         """Whether the run came to its end."""
         return (self.folder / "run.json").exists()
 
+    @property
+    def end(self) -> str:
+        """How a run without run.json ended, in one line: failed, stopped, or not told (killed, or still running)."""
+        last = next(
+            (
+                row
+                for row in reversed(list(self.events()))
+                if row["event"] in {"run_failed", "run_interrupted"}
+            ),
+            None,
+        )
+        if last is None:
+            return "unfinished"
+        verb = "failed" if last["event"] == "run_failed" else "stopped"
+        return f"{verb}: {' '.join(str(last['reason']).split())}"
+
     @cached_property
     def facts(self) -> dict[str, Any]:
         """run.json.
@@ -76,7 +92,9 @@ class Archive:
         """
         path = self.folder / "run.json"
         if not path.exists():
-            raise KpodError(f"{self.name} did not come to its end; the same command continues it")
+            raise KpodError(
+                f"{self.name} did not come to its end ({self.end}); the same command continues it"
+            )
         facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         if facts.get("format") != FORMAT:
             raise KpodError(

@@ -9,6 +9,7 @@ from pathlib import Path
 from kpod.runner import document
 from kpod.runner.document import Mapping, Node, Scalar
 from kpod.runner.errors import Position, Problem, RecipeError, nearest
+from kpod.runner.recipe_schema import recipe_schema
 
 # Shapes of keys that providers hand out (OpenAI sk-…, Hugging Face hf_…, AWS AKIA…, GitHub ghp_…, Google AIza…).
 _SECRET = re.compile(r"^(sk-[\w-]{12,}|hf_\w{16,}|AKIA\w{12,}|gh[pousr]_\w{20,}|AIza[\w-]{20,})$")
@@ -49,6 +50,7 @@ def compose(path: Path, *, settings: Sequence[str] = ()) -> Mapping:
             raise RecipeError(
                 [Problem(message=f"got '{setting}'", where=Position("--set"), allowed="name=value")]
             )
+        _refuse_unknown_name(name.strip(), value, node)
         node = _mapping(document.set_value(node, name.strip(), value, Position("--set")))
         if value.strip() == "null" and ".in." in name:  # null unwires
             node = _mapping(_without(node, name.strip().split(".")))
@@ -56,6 +58,33 @@ def compose(path: Path, *, settings: Sequence[str] = ()) -> Mapping:
     if problems:
         raise RecipeError(problems)
     return _with_likes(node)
+
+
+def _refuse_unknown_name(name: str, value: str, node: Mapping) -> None:
+    """Refuse a `--set` that begins with nothing a recipe has; say what was meant where a stage has that id."""
+    first, _, rest = name.partition(".")
+    known = recipe_schema()["properties"]
+    if first in known:
+        return
+    stages = node.entries.get("stages")
+    is_stage = (
+        stages is not None and isinstance(stages.node, Mapping) and first in stages.node.entries
+    )
+    meant = (
+        f"stages.{first}.{rest if rest.startswith(('with.', 'in.')) else f'with.{rest}'}={value}"
+    )
+    hint = f"did you mean {meant}?" if is_stage else nearest(first, known)
+    raise RecipeError(
+        [
+            Problem(
+                message=f"a recipe has no '{first}'",
+                where=Position("--set"),
+                path=name,
+                allowed=", ".join(known),
+                hint=hint,
+            )
+        ]
+    )
 
 
 def _without(node: Node, parts: list[str]) -> Node:

@@ -106,7 +106,7 @@ class StageFailed(StageError):
     """What a stage could not go on with, and which stage it was."""
 
     def __init__(self, unit: str, uses: str, error: KpodError) -> None:
-        said = str(error).replace("\n", "\n  ")
+        said = str(error).removeprefix(f"{uses}: ").replace("\n", "\n  ")
         super().__init__(f"stage {unit} ({uses})\n  {said}")
 
 

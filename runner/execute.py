@@ -236,9 +236,11 @@ def summary(manifest: Manifest) -> str:
     said: Any = manifest.notes.get("summary")
     if said:
         return str(said)
-    counts = [
-        f"{output.num_records:,} {name}"
-        for name, output in manifest.outputs.items()
-        if output.num_records is not None
-    ]
+    order = ["train", "validation", "test"]
+    names = sorted(
+        manifest.outputs,
+        key=lambda name: (name not in order, order.index(name) if name in order else 0, name),
+    )
+    stored = ((name, manifest.outputs[name].num_records) for name in names)
+    counts = [f"{number:,} {name}" for name, number in stored if number is not None]
     return ", ".join(counts)

@@ -48,12 +48,14 @@ class Outside:
         offline: never ask the hub.
         refresh: ask again for commits that are remembered.
         substitutes: archived copies that stand in for original paths (a rerun).
+        commits: archived commits of hub names (a rerun).
     """
 
     memo: Memo
     offline: bool = False
     refresh: bool = False
     substitutes: Mapping[str, Path] = field(default_factory=dict)
+    commits: Mapping[str, str] = field(default_factory=dict)
 
     def find(self, source: Source) -> Found:
         """The source with its content digest, or its commit.
@@ -66,8 +68,9 @@ class Outside:
             return self._local(source)
         if isinstance(source, PackageFile):
             return self._package(source)
-        commit = self._commit(source)
-        return Found(fact={"hub": source.name, "commit": commit}, path=None, original=source.name)
+        name = f"{source.kind}:{source.name}@{source.revision or 'main'}"
+        commit = self._commit(source, name)
+        return Found(fact={"hub": source.name, "commit": commit}, path=None, original=name)
 
     def _local(self, source: LocalFile) -> Found:
         path = self.substitutes.get(source.path, Path(source.path))
@@ -104,11 +107,12 @@ class Outside:
             raise SourceMissing(_advice(problem, source.how_to_get))
         return Found(fact={"sha256": self.memo.content_digest(path)}, path=path, original=name)
 
-    def _commit(self, source: HubRepository) -> str:
-        """The commit that a hub name means: given, remembered, in the local cache, or asked for once."""
+    def _commit(self, source: HubRepository, name: str) -> str:
+        """The commit that a hub name means: given, archived, remembered, in the local cache, or asked for once."""
         if source.revision is not None and _COMMIT.match(source.revision):
             return source.revision
-        name = f"{source.kind}:{source.name}@{source.revision or 'main'}"
+        if name in self.commits:
+            return self.commits[name]
         known = None if self.refresh else self.memo.get("hub", name)
         if known is not None:
             return known

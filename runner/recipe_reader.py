@@ -106,7 +106,7 @@ class RecipeReader:
             except UnknownStage as error:
                 self.problems.append(
                     Problem(
-                        message=str(error), where=uses.position, path=path,
+                        message=f"unknown stage '{error.uses}'", where=uses.position, path=path,
                         allowed=", ".join(stage_names()), hint=suggestion(error.uses),
                     )
                 )  # fmt: skip

@@ -1,20 +1,24 @@
 """The records that stages exchange: frozen dataclasses, one JSON line each, joined by id and never by row number.
 
-Texts are UTF-8, keys sorted, so that equal records are equal bytes and a content digest means something.
+Texts are UTF-8, fields in the order of the class, so that equal records are equal bytes and a digest means something.
 """
 
 from __future__ import annotations
 
 import hashlib
-import typing
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
-from functools import cache
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
+
+from kpod.runner.row import tuple_fields
 
 Kind = Literal["numeric", "choice", "text", "yesno"]
 Verdict = Literal["correct", "wrong", "no_answer", "truncated"]
 Finish = Literal["stop", "length", "content_filter", "recorded"]
+
+
+_ENCODER = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 
 
 def content_id(*parts: object) -> str:
@@ -22,21 +26,7 @@ def content_id(*parts: object) -> str:
 
     64 bits: at a million rows the chance that any two meet by accident is about 3e-8.
     """
-    import json
-
-    text = json.dumps(parts, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-@cache
-def _tuple_fields(record: type) -> tuple[tuple[str, bool], ...]:
-    """Names of the fields that hold tuples, and whether their items are tuples too."""
-    hints = typing.get_type_hints(record)
-    return tuple(
-        (name, "tuple" in str(hints[name]).partition("[")[2])
-        for name in (field.name for field in fields(record))
-        if "tuple" in str(hints[name])
-    )
+    return hashlib.sha256(_ENCODER.encode(parts).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +44,7 @@ class Record:
         """
         values = dict(row)
         record: type = cls
-        for name, is_nested in _tuple_fields(record):
+        for name, is_nested in tuple_fields(record):
             items = values.get(name)
             if items is not None:
                 values[name] = tuple(map(tuple, items)) if is_nested else tuple(items)

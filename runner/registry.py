@@ -39,14 +39,18 @@ class UnknownStage(KpodError):
 
     def __init__(self, uses: str) -> None:
         self.uses = uses
-        super().__init__(f"unknown stage '{uses}'")
+        names = stage_names()
+        kind = [name for name in names if name.startswith(f"{uses.partition('.')[0]}.")]
+        hint = nearest(uses, names)
+        allowed = f"\nallowed: {', '.join(kind or names)}"
+        super().__init__(f"unknown stage '{uses}'{allowed}" + (f"\n{hint}" if hint else ""))
 
 
 class BrokenPlugin(KpodError):
     """A stage's module cannot be loaded, or is not what it says."""
 
     def __init__(self, uses: str, reason: str) -> None:
-        super().__init__(f"the plug-in for '{uses}' cannot be used: {reason}")
+        super().__init__(f"the stage '{uses}' cannot be used: {reason}")
 
 
 def stage_names() -> list[str]:
@@ -62,24 +66,18 @@ def find_stage(uses: str) -> AnyStage:
         UnknownStage: nobody offers it.
         BrokenPlugin: it is offered, but its module does not load, or holds something else.
     """
-    if uses in STAGES:
-        stage = getattr(import_module(f"kpod.stages.{uses}"), STAGES[uses])
-        assert stage.uses == uses, (
-            f"{stage.__name__}.uses is {stage.uses!r}, the table says {uses!r}"
-        )
-        found: AnyStage = stage
-        return found
-    plugin = _plugins().get(uses)
-    if plugin is None:
+    where = f"kpod.stages.{uses}:{STAGES[uses]}" if uses in STAGES else _plugins().get(uses)
+    if where is None:
         raise UnknownStage(uses)
+    module, _, name = where.partition(":")
     try:
-        loaded = plugin.load()
+        loaded = getattr(import_module(module), name)
     except Exception as error:
-        raise BrokenPlugin(uses, f"{plugin.value}: {type(error).__name__}: {error}") from error
+        raise BrokenPlugin(uses, f"{where}: {type(error).__name__}: {error}") from error
     if not (isinstance(loaded, type) and issubclass(loaded, Stage | View)):
-        raise BrokenPlugin(uses, f"{plugin.value} is not a Stage")
+        raise BrokenPlugin(uses, f"{where} is not a Stage")
     if getattr(loaded, "uses", None) != uses:
-        raise BrokenPlugin(uses, f"{plugin.value} says uses = {getattr(loaded, 'uses', None)!r}")
+        raise BrokenPlugin(uses, f"{where} says uses = {getattr(loaded, 'uses', None)!r}")
     return loaded
 
 
@@ -89,10 +87,11 @@ def suggestion(uses: str) -> str:
 
 
 @cache
-def _plugins() -> dict[str, Any]:
+def _plugins() -> dict[str, str]:
+    """`module:class` of every installed plug-in, by the name it offers."""
     from importlib.metadata import entry_points
 
-    return {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
+    return {point.name: point.value for point in entry_points(group=ENTRY_POINT_GROUP)}
 
 
 def code_digest(stage: type) -> str:

@@ -18,6 +18,7 @@ from kpod.runner.outside import Found, Outside
 from kpod.runner.plan import Content, Unit
 from kpod.runner.recipe import Placement
 from kpod.runner.record import Model, Record
+from kpod.runner.row import check_fields
 from kpod.runner.stage import Input, Output
 from kpod.runner.store import Store, StoredOutput, stored_output
 from kpod.runner.texts import TextStore
@@ -36,9 +37,8 @@ class RecordWriter:
     def add(self, record: Record) -> None:
         """Append one record."""
         assert isinstance(record, self._record), f"this output holds {self._record.__name__}"
-        self._file.write(
-            orjson.dumps(record, option=orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE)
-        )
+        check_fields(record)
+        self._file.write(orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE))
         self.count += 1
 
 

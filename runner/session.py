@@ -38,7 +38,7 @@ class RunOptions:
         from_stage: execute this stage and all that follows from it again.
         force: execute these stages again.
         offline, refresh: never ask the hub; ask it again.
-        substitutes: archived copies that stand in for original paths (a rerun).
+        substitutes, commits: archived copies of original paths, archived commits of hub names (a rerun).
         capability: of the machine that `auto` settings are resolved for; None = this one.
         rerun_of: name of the run that is run again.
     """
@@ -52,6 +52,7 @@ class RunOptions:
     offline: bool = False
     refresh: bool = False
     substitutes: Mapping[str, Path] = field(default_factory=dict)
+    commits: Mapping[str, str] = field(default_factory=dict)
     capability: Capability | None = None
     rerun_of: str | None = None
 
@@ -75,6 +76,7 @@ class Session:
             offline=options.offline,
             refresh=options.refresh,
             substitutes=options.substitutes,
+            commits=options.commits,
         )
         self.planner = Planner(self.recipe, self.store, outside=outside, capability=self.capability)
 

@@ -43,7 +43,8 @@ def run(arguments: Namespace) -> int:
     for is_good, text in findings:
         say(f"{'ok     ' if is_good else 'PROBLEM'}  {text}")
     num_problems = sum(not is_good for is_good, _ in findings)
-    say(f"{num_problems} problems" if num_problems else "everything is in place")
+    noun = "problem" if num_problems == 1 else "problems"
+    say(f"{num_problems} {noun}" if num_problems else "everything is in place")
     return ExitCode.STAGE_FAILED if num_problems else ExitCode.DONE
 
 
@@ -119,5 +120,5 @@ def _schemas() -> Iterator[Finding]:
         not missing,
         f"{len(STAGES)} stages with their schemas"
         if not missing
-        else f"no schema for {', '.join(missing)}",
+        else f"no schema for {', '.join(missing)}; run: kpod schema --write",
     )

@@ -101,7 +101,8 @@ def _archived(arguments: Namespace) -> list[dict[str, Any]]:
 
 def _image_lines(image: dict[str, Any]) -> Iterator[str]:
     """The pre-image, a line a fact."""
-    yield f"version {image['version']}, seed {image['seed']}"
+    seed = "no seed" if image["seed"] is None else f"seed {image['seed']}"
+    yield f"version {str(image['version'])[:12]}, {seed}"
     for part in ("config", "inputs", "sources", "libraries"):
         for name, value in sorted(image[part].items()):
             text = ", ".join(digest[:12] for digest in value) if part == "inputs" else str(value)

@@ -24,14 +24,15 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(arguments: Namespace) -> int:
     """Do it: caches are used (name an empty --store to execute everything), then both runs' outputs are compared."""
     archive = find_run(arguments.run, arguments.runs)
-    copies = {
-        row["original"]: archive.folder / row["archived"]
-        for row in archive.facts["sources"]
-        if row["archived"]
-    }
+    sources = archive.facts["sources"]
     options = replace(
         run_options(arguments),
-        substitutes=copies,
+        substitutes={
+            row["original"]: archive.folder / row["archived"] for row in sources if row["archived"]
+        },
+        commits={
+            row["original"]: row["fact"]["commit"] for row in sources if "commit" in row["fact"]
+        },
         capability=Capability(**archive.facts["capability"]),
         rerun_of=archive.name,
     )

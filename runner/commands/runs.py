@@ -36,7 +36,7 @@ def run(arguments: Namespace) -> int:
 
 def _row(archive: Archive) -> tuple[str, ...]:
     if not archive.is_complete:
-        return (archive.name, "", "", "unfinished", "", "")
+        return (archive.name, "", "", "", "", archive.end)
     units = archive.units.values()
     executed = sum(unit.status == "run" for unit in units)
     scores = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from typing import Any
@@ -31,7 +32,7 @@ def run(arguments: Namespace) -> int:
     archive = find_run(arguments.run, arguments.runs)
     if arguments.what is None:
         _show_run(archive)
-    elif arguments.what.startswith("q_"):
+    elif re.fullmatch("(q_)?[0-9a-f]{4,16}", arguments.what):
         _show_journey(archive, arguments.what.removeprefix("q_"))
     else:
         _show_value(archive, arguments.what)

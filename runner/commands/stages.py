@@ -36,8 +36,8 @@ def run(arguments: Namespace) -> int:
     say(f"{stage.uses}\n\n{module}\n")
     if issubclass(stage, Stage):
         say(table(("", "name", "record", "role", ""), [*_inputs(stage), *_outputs(stage)]) + "\n")
-    settings = [(s.name, s.type, s.default, s.doc) for s in describe(stage.config_class)]
-    say(table(("setting", "type", "default", "meaning"), settings))
+    settings = [(s.name, s.type, s.default, s.allowed, s.doc) for s in describe(stage.config_class)]
+    say(table(("setting", "type", "default", "allowed", "meaning"), settings))
     return ExitCode.DONE
 
 

@@ -65,6 +65,8 @@ def parse_seeds(text: str) -> list[int]:
 def seed_table(done: dict[int, Archive]) -> str:
     """Accuracy by seed and arm, then mean and standard deviation over seeds."""
     arms = {seed: arms_of(archive, None) for seed, archive in done.items()}
+    if not any(arms.values()):
+        return f"{len(done)} seeds are done; no arm was evaluated"
     names = list(dict.fromkeys(name for by_name in arms.values() for name in by_name))
     rows = [
         (str(seed), *(_cell(by_name[name].accuracy) if name in by_name else "" for name in names))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import warnings
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
@@ -175,7 +176,8 @@ def _causal_lm_class(files: ModelFiles) -> Any:
 def _with_adapter(model: Any, files: ModelFiles, *, merge: bool) -> Any:
     from peft import PeftModel
 
-    adapted = PeftModel.from_pretrained(model, str(files.adapter), is_trainable=not merge)
+    with quiet():
+        adapted = PeftModel.from_pretrained(model, str(files.adapter), is_trainable=not merge)
     return adapted.merge_and_unload() if merge else adapted
 
 
@@ -247,7 +249,10 @@ def quiet() -> Iterator[None]:
     for logger in loggers:
         logger.addFilter(quiet)
     try:
-        yield
+        with warnings.catch_warnings():
+            # peft 0.21 asks transformers 5.23 by a name that goes in its version 6.
+            warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated")
+            yield
     finally:
         for logger in loggers:
             logger.removeFilter(quiet)

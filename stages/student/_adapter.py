@@ -6,12 +6,12 @@ Source: Hu et al. 2022 (LoRA); the layers come from peft.
 from __future__ import annotations
 
 import json
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from kpod.runner import Doc, Ge, Gt, Lt, StageError
+from kpod.stages._lm.loading import quiet
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,9 +60,7 @@ def add_lora(model: Any, lora: Lora, *, seed: int) -> Any:
         bias="none",
         task_type="CAUSAL_LM",
     )
-    with torch.random.fork_rng(devices=_cuda_devices(model)), warnings.catch_warnings():
-        # peft asks transformers by a name that goes in its version 6.
-        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated")
+    with torch.random.fork_rng(devices=_cuda_devices(model)), quiet():
         torch.manual_seed(seed)
         return get_peft_model(model, config)
 
