@@ -20,9 +20,10 @@ from kpod.runner.copies import copy_whole, link_or_copy
 from kpod.runner.disk import DISK, Disk, disk_problem
 from kpod.runner.errors import KpodError, nearest
 from kpod.runner.events import read_events, utc_now
+from kpod.runner.manifest import Manifest
 from kpod.runner.recipe import Recipe
 from kpod.runner.record import Record
-from kpod.runner.store import Entry, Manifest
+from kpod.runner.store import Entry
 
 FORMAT = 1
 RecordT = TypeVar("RecordT", bound=Record)
@@ -214,7 +215,7 @@ class ArchiveWriter:
         self.recipe = recipe
         self.disk = disk
         self.started_at = utc_now()
-        stamp = self.started_at.replace("-", "").replace(":", "")[:13] + self.started_at[17:]
+        stamp = self.started_at.replace("-", "").replace(":", "")
         name = f"{stamp}-{recipe.name}-{digest_of(recipe.resolved())[:6]}"
         self.folder = _new_folder(runs, name)
         (self.folder / "recipe.yaml").write_text(recipe.text, encoding="utf-8")

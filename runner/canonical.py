@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from typing import Any
 
 
@@ -26,3 +27,12 @@ def digest_of(value: Any) -> str:
 def pretty_json(value: Any) -> str:
     """JSON for people: indented, sorted keys, a newline at the end."""
     return json.dumps(value, ensure_ascii=False, sort_keys=True, indent=1) + "\n"
+
+
+def flat(value: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """The leaves of nested mappings as JSON, by dotted name."""
+    if isinstance(value, dict) and value:
+        for name, inner in value.items():
+            yield from flat(inner, f"{prefix}.{name}" if prefix else str(name))
+    else:
+        yield prefix, json.dumps(value, ensure_ascii=False)

@@ -18,7 +18,7 @@ class Capability:
 
     Args:
         device: cpu or cuda.
-        has_fast_bf16: bf16 matrix products in hardware (AMX or avx512_bf16 on a CPU; any CUDA device from Ampere on).
+        has_fast_bf16: bf16 matrix products in hardware (AMX or avx512_bf16 on a CPU; taken for granted on a CUDA device: those before Ampere want `precision: fp32`).
         memory_b: main memory, in bytes.
         num_cpus: processors this process may use.
         machine: processor architecture.
@@ -38,10 +38,9 @@ class Capability:
 def read_capability() -> Capability:
     """The capability of this machine, without importing torch."""
     flags = _cpu_flags()
-    has_cuda = (
-        Path("/proc/driver/nvidia/version").exists()
-        and os.environ.get("CUDA_VISIBLE_DEVICES") != ""
-    )
+    has_cuda = Path("/proc/driver/nvidia/version").exists() and os.environ.get(
+        "CUDA_VISIBLE_DEVICES"
+    ) not in {"", "-1"}
     return Capability(
         device="cuda" if has_cuda else "cpu",
         has_fast_bf16=has_cuda or bool(flags & {"amx_bf16", "avx512_bf16"}),

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from kpod.runner.archive import Archive
+from kpod.runner.canonical import flat
 from kpod.runner.errors import KpodError
 from kpod.runner.record import Metric, Prediction
 
@@ -94,16 +94,8 @@ def compare_runs(a: Archive, b: Archive) -> Comparison:
     )
 
 
-def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
-    if isinstance(value, dict) and value:
-        for name, inner in value.items():
-            yield from _flat(inner, f"{prefix}.{name}" if prefix else str(name))
-    else:
-        yield prefix, json.dumps(value, ensure_ascii=False)
-
-
 def _values(a: Archive, b: Archive) -> Iterator[Row]:
-    left, right = dict(_flat(a.resolved)), dict(_flat(b.resolved))
+    left, right = dict(flat(a.resolved)), dict(flat(b.resolved))
     for name in dict.fromkeys([*left, *right]):
         if left.get(name) != right.get(name):
             origins = [
@@ -115,7 +107,7 @@ def _values(a: Archive, b: Archive) -> Iterator[Row]:
 
 def _environment(a: Archive, b: Archive) -> Iterator[Row]:
     for topic in ("machine", "capability", "git", "packages"):
-        left, right = dict(_flat(a.facts[topic] or {})), dict(_flat(b.facts[topic] or {}))
+        left, right = dict(flat(a.facts[topic] or {})), dict(flat(b.facts[topic] or {}))
         for name in sorted({*left, *right}):
             if left.get(name) != right.get(name):
                 yield f"{topic} {name}", left.get(name, "absent"), right.get(name, "absent")
@@ -146,17 +138,22 @@ def arms_of(archive: Archive, only: str | None) -> dict[str, Arm]:
         KpodError: there is no such arm.
     """
     arms = {}
-    for unit in archive.units.values():
-        if "metrics" not in unit.manifest.outputs or unit.element is None:
-            continue
+    scored = [
+        unit
+        for unit in archive.units.values()
+        if "metrics" in unit.manifest.outputs and unit.element
+    ]
+    is_one_stage = len({unit.stage for unit in scored}) == 1
+    for unit in scored:
+        arm = str(unit.element) if is_one_stage else unit.name
         metric = next(archive.read(unit, "metrics", Metric))
         verdicts = {
             row.question_id: row.is_correct
             for row in archive.read(unit, "predictions", Prediction)
             if row.sample == 0
         }
-        arms[unit.element] = Arm(
-            name=unit.element,
+        arms[arm] = Arm(
+            name=arm,
             data=metric.data,
             n=metric.n,
             accuracy=metric.accuracy,

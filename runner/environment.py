@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import platform
 import sys
-import sysconfig
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kpod.runner.canonical import digest_of
 from kpod.runner.memo import Memo
 
 if TYPE_CHECKING:
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 
 def package_versions(memo: Memo) -> dict[str, str]:
-    """Installed distributions and their versions; read again only when site-packages changed."""
-    folder = Path(sysconfig.get_path("purelib"))
-    name = f"{folder}|{folder.stat().st_mtime_ns}"
+    """Installed distributions and their versions; read again only when a folder of the search path changed."""
+    folders = [Path(place) for place in sys.path if place and Path(place).is_dir()]
+    name = digest_of([[str(folder), folder.stat().st_mtime_ns] for folder in folders])
     known = memo.get("packages", name)
     if known is not None:
         versions: dict[str, str] = json.loads(known)

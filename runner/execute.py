@@ -15,9 +15,10 @@ from kpod.runner.errors import Interrupted, KpodError, StageCrashed, StageError,
 from kpod.runner.events import Events, utc_now
 from kpod.runner.inspection import Inspectable, InspectedExample
 from kpod.runner.interrupt import StopRequest
-from kpod.runner.plan import Assessment, Planner, Unit, read_recent
+from kpod.runner.manifest import Manifest
+from kpod.runner.plan import Assessment, Content, Planner, Unit, read_recent
 from kpod.runner.running import Running
-from kpod.runner.store import Entry, Manifest, Store
+from kpod.runner.store import Entry, Store
 
 _LOCK_POLL_S = 0.2
 
@@ -129,23 +130,38 @@ class Execution:
             return replace(assessment, entry=self._make(assessment, is_forced=is_forced)), "run"
 
     def _with_sound_inputs(self, assessment: Assessment) -> Assessment:
-        """Re-hash the entries that a unit is about to read; a corrupt one is set aside and made again."""
-        unit = assessment.unit
-        for contents in (assessment.contents or {}).values():
-            for content in contents:
-                key = content.entry.manifest.key
-                if key in self._sound:
-                    continue
-                differing = self.store.verify(content.entry)
-                if differing:
-                    reason = f"{', '.join(differing)} changed after it was stored"
-                    self.store.quarantine(key, reason)
-                    self.planned.clear()
-                    self.events.emit("entry_corrupt", id=content.unit, key=key, reason=reason)
-                    self._settle(self.planner.unit_named(content.unit))
-                    return self._with_sound_inputs(self.planner.assess(unit))
-                self._sound.add(key)
+        """Re-hash what a unit is about to read; an entry that is not what it was is set aside and made again."""
+        for content in self._read_by(assessment):
+            key = content.entry.manifest.key
+            if key in self._sound:
+                continue
+            differing = self.store.verify(content.entry)
+            if differing:
+                reason = f"{', '.join(differing)} changed after it was stored"
+                self.store.quarantine(key, reason)
+                self.planned.clear()
+                self.events.emit("entry_corrupt", id=content.unit, key=key, reason=reason)
+                self._settle(self.planner.unit_named(content.unit))
+                return self._with_sound_inputs(self.planner.assess(assessment.unit))
+            self._sound.add(key)
         return assessment
+
+    def _read_by(self, assessment: Assessment) -> Iterator[Content]:
+        """The contents that a unit reads, and those that they refer to (an adapter its base)."""
+        by_digest = {
+            content.digest: content
+            for contents in self.planner.known.values()
+            for content in contents.values()
+        }
+        waiting = [
+            content for contents in (assessment.contents or {}).values() for content in contents
+        ]
+        while waiting:
+            content = waiting.pop()
+            yield content
+            waiting += [
+                by_digest[digest] for digest in content.entry.manifest.refers if digest in by_digest
+            ]
 
     @contextmanager
     def _locked(self, assessment: Assessment) -> Iterator[None]:
@@ -184,6 +200,7 @@ class Execution:
             ctx = self._context(assessment, draft)
             try:
                 unit.stage.stage().run(ctx)
+                outputs = ctx.outputs()
             except Interrupted:
                 raise
             except KpodError as error:
@@ -192,7 +209,7 @@ class Execution:
                 crashed = StageCrashed(unit.name, unit.stage.uses, error)
                 raise disk_problem(error) or crashed from error
             manifest = Manifest(
-                key=key, preimage=image, outputs=ctx.outputs(), refers=tuple(ctx.refers), notes=ctx.notes,
+                key=key, preimage=image, outputs=outputs, refers=tuple(ctx.refers), notes=ctx.notes,
                 seconds=time.perf_counter() - wall_s, cpu_seconds=time.process_time() - cpu_s,
                 made_at=utc_now(), made_by=self.run_name,
             )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import time
 import uuid
 from collections.abc import Iterator
@@ -39,17 +40,18 @@ def render_views(
 
 def _page_key(archive: Archive, view: RecipeView) -> str:
     """Names a page by all that it shows, but for the run's own times."""
+    facts = archive.facts
     units = [(unit.name, unit.manifest.key) for unit in archive.units.values()]
-    return digest_of(
-        [
-            view.uses,
-            str(view.config),
-            units,
-            archive.facts["name"],
-            archive.facts["primary"],
-            archive.facts["seed"],
-        ]
-    )
+    made_on = [facts["machine"], facts["packages"], (facts["git"] or {}).get("commit")]
+    return digest_of([view.uses, units, archive.resolved, made_on, _code_stamp(view)])
+
+
+def _code_stamp(view: RecipeView) -> list[tuple[str, int, int]]:
+    """Names, sizes and times of the files that a view is made of: its own and those beside it."""
+    module = sys.modules[view.view.__module__]
+    folder = Path(module.__file__ or "").parent
+    paths = sorted(path for path in folder.iterdir() if path.suffix in {".py", ".jinja"})
+    return [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
 
 
 def _link_or_copy(source: Path, target: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from kpod.runner.capability import Capability
 from kpod.runner.environment import package_versions
-from kpod.runner.errors import KpodError, Position, Problem
+from kpod.runner.errors import KpodError, Position, Problem, SettingError
 from kpod.runner.keys import changes, preimage, seed_of, stage_key
 from kpod.runner.outside import Found, HubSilent, Outside, SourceMissing
 from kpod.runner.recipe import Recipe, RecipeStage
@@ -190,7 +190,11 @@ class Planner:
         """What a unit reads from outside, found; raises SourceMissing with all that is not there."""
         found: dict[str, Found] = {}
         missing: list[str] = []
-        for name, source in unit.stage.stage.sources(unit.stage.config).items():
+        try:
+            sources = unit.stage.stage.sources(unit.stage.config)
+        except SettingError as error:
+            raise SourceMissing(self._told(unit, error.field, error.message)) from None
+        for name, source in sources.items():
             try:
                 found[name] = self.outside.find(source)
             except SourceMissing as error:
@@ -254,7 +258,8 @@ def needed_for(recipe: Recipe, last: str) -> Recipe:
         if stage.id in needed:
             needed |= {wire.stage for wires in stage.wires.values() for wire in wires}
     stages = {name: stage for name, stage in recipe.stages.items() if name in needed}
-    return replace(recipe, stages=stages, views={})
+    primary = recipe.primary if set(recipe.primary) <= needed else ()
+    return replace(recipe, stages=stages, views={}, primary=primary)
 
 
 def downstream_of(recipe: Recipe, first: str) -> frozenset[str]:

@@ -10,7 +10,7 @@ from kpod.runner import document
 from kpod.runner.canonical import digest_of
 from kpod.runner.config import build_config, local_path_fields
 from kpod.runner.document import Mapping, Node, Scalar
-from kpod.runner.errors import KpodError, Position, Problem, RecipeError
+from kpod.runner.errors import KpodError, Position, Problem, RecipeError, nearest
 from kpod.runner.memo import Memo
 from kpod.runner.recipe import Placement, Recipe, RecipeStage, RecipeView
 from kpod.runner.recipe_schema import load_schema, recipe_schema
@@ -51,6 +51,7 @@ class RecipeReader:
         self.problems += wiring.problems
         self._check_views(views)
         self._check_primary(found)
+        self._check_placement(stages)
         self._raise()
         self._collect_origins(self.node, "")
         placement = plain.get("placement") or {}
@@ -179,6 +180,17 @@ class RecipeReader:
                     )
                 )
 
+    def _check_placement(self, stages: dict[str, type[Stage[Any]]]) -> None:
+        placed = document.find(self.node, ["placement", "stages"])
+        for stage_id, entry in placed.entries.items() if isinstance(placed, Mapping) else ():
+            if stage_id not in stages:
+                self.problems.append(
+                    Problem(
+                        message=f"no stage has the id '{stage_id}'", where=entry.key_position, path="placement.stages",
+                        allowed=", ".join(stages), hint=nearest(stage_id, stages),
+                    )
+                )  # fmt: skip
+
     def _check_primary(self, found: dict[str, AnyStage]) -> None:
         compare = self.node.entries.get("compare")
         primary = (
@@ -231,6 +243,6 @@ def _with_absolute(data: Any, node: Node | None, parts: Sequence[str]) -> Any:
 
 
 def _absolute(path: str, written_in: Position) -> str:
-    file = Path(written_in.file)
-    folder = file.absolute().parent if file.suffix in {".yaml", ".yml"} else Path.cwd()
+    is_file = written_in != document.COMMAND_LINE
+    folder = Path(written_in.file).absolute().parent if is_file else Path.cwd()
     return str((folder / Path(path).expanduser()).resolve())

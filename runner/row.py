@@ -25,7 +25,8 @@ def _plain_fields(record: type) -> tuple[tuple[str, frozenset[type], frozenset[s
     """Fields of plain types: their name, the types they take, and the words they take where those are listed."""
     plain: list[tuple[str, frozenset[type], frozenset[str] | None]] = []
     for name, hint in typing.get_type_hints(record).items():
-        options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+        is_union = typing.get_origin(hint) in (types.UnionType, typing.Union)
+        options = typing.get_args(hint) if is_union else (hint,)
         words = [
             word
             for option in options

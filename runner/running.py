@@ -10,17 +10,18 @@ from typing import IO, Any, TypeVar
 
 import orjson
 
-from kpod.runner.canonical import digest_of
+from kpod.runner.canonical import canonical_json, digest_of
 from kpod.runner.errors import Interrupted, StageError
 from kpod.runner.events import Events
 from kpod.runner.interrupt import StopRequest
+from kpod.runner.manifest import StoredOutput, stored_output
 from kpod.runner.outside import Found, Outside
 from kpod.runner.plan import Content, Unit
 from kpod.runner.recipe import Placement
 from kpod.runner.record import Model, Record
 from kpod.runner.row import check_fields
 from kpod.runner.stage import Input, Output
-from kpod.runner.store import Store, StoredOutput, stored_output
+from kpod.runner.store import Store
 from kpod.runner.texts import TextStore
 
 RecordT = TypeVar("RecordT", bound=Record)
@@ -166,7 +167,8 @@ class Running:
             )
 
     def note(self, key: str, value: object) -> None:
-        """Keep a fact beside the outputs."""
+        """Keep a fact beside the outputs; raises ValueError or TypeError where it is no JSON value."""
+        canonical_json(value)
         self.notes[key] = value
 
     def outputs(self) -> dict[str, StoredOutput]:
@@ -174,8 +176,9 @@ class Running:
         stored: dict[str, StoredOutput] = {}
         for name, output in self.unit.stage.stage.outputs().items():
             assert name in self._counts, f"{self.unit.stage.uses} did not write its output '{name}'"
+            pointer = self._pointers.get(name)
             stored[name] = stored_output(
-                self.draft, name, is_folder=output.record.is_folder,
-                num_records=self._counts[name], pointer=self._pointers.get(name),
+                self.draft, name, is_folder=output.record.is_folder, num_records=self._counts[name], pointer=pointer,
+                pointed_digest=None if pointer is None else self.store.memo.content_digest(Path(pointer)),
             )  # fmt: skip
         return stored

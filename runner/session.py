@@ -120,7 +120,12 @@ class Session:
             raise
         except (Exception, KeyboardInterrupt) as error:
             with suppress(OSError):  # the disk may be full, or whoever listened gone
-                events.emit("run_failed", reason=f"{type(error).__name__}: {error}")
+                said = (
+                    str(error)
+                    if isinstance(error, KpodError)
+                    else f"{type(error).__name__}: {error}"
+                )
+                events.emit("run_failed", reason=said)
             problem = disk_problem(error) if isinstance(error, Exception) else None
             if problem is None:
                 raise

@@ -6,91 +6,21 @@ made a content), partial/<key>/ (checkpoints of interrupted stages), tmp/, locks
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
-from kpod.runner.canonical import digest_of, pretty_json
 from kpod.runner.disk import DISK, Disk
+from kpod.runner.manifest import Manifest
 from kpod.runner.memo import Memo, files_below, hash_file
 from kpod.runner.texts import TextStore
 
 FORMAT = 1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredFile:
-    """One file of an output: path relative to the entry, size in bytes, sha256."""
-
-    path: str
-    size_b: int
-    sha256: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredOutput:
-    """One output of an entry.
-
-    Args:
-        digest: of its content.
-        files: what it consists of.
-        num_records: lines, or None for a folder.
-        pointer: where a Model's weights lie that are not copied, or None.
-    """
-
-    digest: str
-    files: tuple[StoredFile, ...]
-    num_records: int | None = None
-    pointer: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Manifest:
-    """What an entry holds and how it was made; written last.
-
-    Args:
-        key: sha256 of the pre-image.
-        preimage: everything the key was made from.
-        outputs: by name.
-        refers: digests of outputs that these need (an adapter its base).
-        notes: facts that the stage told beside its outputs.
-        seconds, cpu_seconds: what making it took.
-        made_at: UTC, ISO 8601.
-        made_by: name of the run.
-    """
-
-    key: str
-    preimage: dict[str, Any]
-    outputs: dict[str, StoredOutput]
-    refers: tuple[str, ...] = ()
-    notes: dict[str, Any] = field(default_factory=dict)
-    seconds: float = 0.0
-    cpu_seconds: float = 0.0
-    made_at: str = ""
-    made_by: str = ""
-
-    @classmethod
-    def from_json(cls, text: str) -> Manifest:
-        """Parse `to_json`; raises ValueError, KeyError or TypeError on anything else."""
-        row = json.loads(text)
-        outputs = {
-            name: StoredOutput(
-                **{**out, "files": tuple(StoredFile(**file) for file in out["files"])}
-            )
-            for name, out in row["outputs"].items()
-        }
-        return cls(**{**row, "outputs": outputs, "refers": tuple(row["refers"])})
-
-    def to_json(self) -> str:
-        """As text."""
-        return pretty_json(asdict(self))
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,13 +73,26 @@ class Store:
         return Entry(folder, manifest)
 
     def verify(self, entry: Entry) -> list[str]:
-        """Read every file of an entry and compare it with the manifest; the names of those that differ."""
+        """Read every file of an entry, and what it points to, and compare with the manifest; what differs."""
+        outputs = entry.manifest.outputs.values()
+        pointed = [output for output in outputs if output.pointer is not None]
         return [
             file.path
-            for output in entry.manifest.outputs.values()
+            for output in outputs
             for file in output.files
             if _digest_or_none(entry.folder / file.path) != file.sha256
+        ] + [
+            str(output.pointer)
+            for output in pointed
+            if self._content(output.pointer) != output.pointed_digest
         ]
+
+    def _content(self, pointer: str | None) -> str | None:
+        """Content digest of what a pointer leads to; not read again while its files stand still."""
+        try:
+            return self.memo.content_digest(Path(pointer or ""))
+        except OSError:
+            return None
 
     def quarantine(self, key: str, reason: str) -> None:
         """Move an entry out of the way, with the reason beside it; the key is a miss from now on."""
@@ -166,10 +109,7 @@ class Store:
         folder = self.root / "quarantine"
         if not folder.exists():
             return []
-        return [
-            (path.name, (path / "why.txt").read_text(encoding="utf-8").strip())
-            for path in sorted(folder.iterdir())
-        ]
+        return [(path.name, _why(path)) for path in sorted(folder.iterdir())]
 
     @contextmanager
     def drafting(self, key: str) -> Iterator[Path]:
@@ -253,31 +193,6 @@ class Store:
         self.texts.close()
 
 
-def stored_output(
-    draft: Path, name: str, *, is_folder: bool, num_records: int, pointer: str | None
-) -> StoredOutput:
-    """Describe an output that a stage has written into its draft."""
-    top = draft / name if is_folder else draft / f"{name}.jsonl"
-    paths = list(files_below(top)) if is_folder else [top]
-    files = tuple(
-        StoredFile(
-            path=path.relative_to(draft).as_posix(),
-            size_b=path.stat().st_size,
-            sha256=hash_file(path),
-        )
-        for path in paths
-    )
-    prefix = len(name) + 1
-    digest = (
-        digest_of({file.path[prefix:]: file.sha256 for file in files})
-        if is_folder
-        else files[0].sha256
-    )
-    return StoredOutput(
-        digest=digest, files=files, num_records=None if is_folder else num_records, pointer=pointer
-    )
-
-
 def _size_of(path: Path) -> int | None:
     try:
         return path.stat().st_size
@@ -290,3 +205,11 @@ def _digest_or_none(path: Path) -> str | None:
         return hash_file(path)
     except OSError:
         return None
+
+
+def _why(folder: Path) -> str:
+    """The reason that was written beside an entry when it was set aside; a kill may have come before it."""
+    try:
+        return (folder / "why.txt").read_text(encoding="utf-8").strip()
+    except OSError:
+        return "no reason was written"

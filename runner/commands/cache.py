@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from pathlib import Path
 
-from kpod.runner.archive import list_runs
+from kpod.runner.archive import Archive, list_runs
 from kpod.runner.commands._options import add_folders, run_options
 from kpod.runner.console import complain, say, table
 from kpod.runner.errors import ExitCode
+from kpod.runner.memo import files_below
 from kpod.runner.store import Entry, Store
 
 # An entry younger than this may belong to a run that has not written its archive yet.
 _GRACE_S = 3600.0
+# What is unfinished may be a training that goes on for days without touching its folder.
+_LEFT_S = 7 * 24 * 3600.0
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -88,19 +92,13 @@ def _verify(store: Store) -> int:
 
 
 def _collect(store: Store, runs: Path, *, is_real: bool) -> int:
-    """Remove entries that no run's archive names, that no kept entry refers to, and that are not fresh."""
+    """Remove entries that no run of this folder has, that no kept entry refers to, and that are not fresh; then what is left over."""
     entries = {entry.manifest.key: entry for entry in _entries(store)}
-    needed = {
-        unit.manifest.key
-        for archive in list_runs(runs)
-        if archive.is_complete
-        for unit in archive.units.values()
-    }
+    needed = {key for archive in list_runs(runs) for key in _keys_of(archive)}
     referred = {
         digest for key in needed & entries.keys() for digest in entries[key].manifest.refers
     }
     now_s = time.time()
-    freed_b = 0
     doomed = [
         entry
         for key, entry in entries.items()
@@ -108,8 +106,37 @@ def _collect(store: Store, runs: Path, *, is_real: bool) -> int:
         and not any(output.digest in referred for output in entry.manifest.outputs.values())
         and now_s - (entry.folder / "manifest.json").stat().st_mtime > _GRACE_S
     ]
-    for entry in doomed:
-        freed_b += store.remove(entry.manifest.key) if is_real else size_b(entry)
+    left = [path for path in _leftovers(store) if now_s - path.stat().st_mtime > _LEFT_S]
+    freed_b = sum(map(size_b, doomed)) + sum(
+        file.stat().st_size for path in left for file in files_below(path)
+    )
+    if is_real:
+        for entry in doomed:
+            store.remove(entry.manifest.key)
+        for path in left:
+            shutil.rmtree(path, ignore_errors=True)
     verb = "removed" if is_real else "would be removed (say --yes)"
-    say(f"{len(doomed)} of {len(entries)} entries, {freed_b:,} bytes {verb}")
+    say(f"kept: what the runs in {runs} have, and entries of the last hour")
+    say(
+        f"{len(doomed)} of {len(entries)} entries and {len(left)} unfinished leftovers, {freed_b:,} bytes {verb}"
+    )
     return ExitCode.DONE
+
+
+def _keys_of(archive: Archive) -> set[str]:
+    """The keys that a run has; of one that did not come to its end, those it had got to."""
+    if archive.is_complete:
+        return {unit.manifest.key for unit in archive.units.values()}
+    return {
+        str(row["key"])
+        for row in archive.events()
+        if row["event"] in {"stage_finished", "stage_started"}
+    }
+
+
+def _leftovers(store: Store) -> Iterator[Path]:
+    """Drafts of killed runs, checkpoints of stages that were never finished, and what was set aside."""
+    for name in ("tmp", "partial", "quarantine"):
+        folder = store.root / name
+        if folder.exists():
+            yield from (path for path in sorted(folder.iterdir()) if path.is_dir())

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from kpod.runner.archive import Archive, ArchivedUnit, find_run
+from kpod.runner.canonical import flat
 from kpod.runner.commands._options import add_folders
 from kpod.runner.console import say, table
 from kpod.runner.errors import ExitCode, KpodError, nearest
@@ -53,25 +54,15 @@ def _show_run(archive: Archive) -> None:
 
 def _show_value(archive: Archive, dotted: str) -> None:
     """A value of the resolved recipe (`stages.` may be left out) and where it came from."""
-    flat = dict(flatten(archive.resolved))
-    name = dotted if dotted in flat or dotted.startswith("stages.") else f"stages.{dotted}"
-    found = {key: value for key, value in flat.items() if key == name or key.startswith(f"{name}.")}
+    leaves = dict(flat(archive.resolved))
+    name = dotted if dotted in leaves or dotted.startswith("stages.") else f"stages.{dotted}"
+    found = {
+        key: value for key, value in leaves.items() if key == name or key.startswith(f"{name}.")
+    }
     if not found:
-        raise KpodError(f"{archive.name} has no value '{dotted}'\n{nearest(name, flat)}".rstrip())
-    rows = [
-        (key, json.dumps(value, ensure_ascii=False), archive.origins.get(key, "default"))
-        for key, value in found.items()
-    ]
+        raise KpodError(f"{archive.name} has no value '{dotted}'\n{nearest(name, leaves)}".rstrip())
+    rows = [(key, value, archive.origins.get(key, "default")) for key, value in found.items()]
     say(table(("value", "", "from"), rows))
-
-
-def flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """The leaves of nested mappings, by dotted name."""
-    if isinstance(value, dict) and value:
-        for name, inner in value.items():
-            yield from flatten(inner, f"{prefix}.{name}" if prefix else str(name))
-    else:
-        yield prefix, value
 
 
 def _show_journey(archive: Archive, start: str) -> None:

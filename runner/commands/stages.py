@@ -9,7 +9,7 @@ from typing import Any
 
 from kpod.runner.console import say, table
 from kpod.runner.errors import ExitCode
-from kpod.runner.registry import find_stage, stage_names
+from kpod.runner.registry import BrokenPlugin, find_stage, stage_names
 from kpod.runner.schema import describe
 from kpod.runner.stage import Input, Output, Stage
 
@@ -27,7 +27,7 @@ def run(arguments: Namespace) -> int:
         say(
             table(
                 ("stage", "what it does"),
-                [(name, _first_line(find_stage(name))) for name in stage_names()],
+                [(name, _first_line(name)) for name in stage_names()],
             )
         )
         return ExitCode.DONE
@@ -41,8 +41,12 @@ def run(arguments: Namespace) -> int:
     return ExitCode.DONE
 
 
-def _first_line(stage: type) -> str:
-    return inspect.cleandoc(stage.__doc__ or "").partition("\n")[0]
+def _first_line(uses: str) -> str:
+    """What a stage does; or why it cannot be used, which must not hide the others."""
+    try:
+        return inspect.cleandoc(find_stage(uses).__doc__ or "").partition("\n")[0]
+    except BrokenPlugin as error:
+        return str(error)
 
 
 def _inputs(stage: type[Stage[Any]]) -> list[tuple[str, ...]]:

@@ -12,7 +12,7 @@ from kpod.runner.assembly import find_recipe
 from kpod.runner.commands._options import add_recipe, run_options
 from kpod.runner.comparison import arms_of
 from kpod.runner.console import RunConsole, complain, say, table
-from kpod.runner.errors import ExitCode, Interrupted, KpodError
+from kpod.runner.errors import ExitCode, Interrupted, KpodError, RecipeError
 from kpod.runner.session import Session
 
 
@@ -35,7 +35,7 @@ def run(arguments: Namespace) -> int:
                 replace(options, settings=[*options.settings, f"seed={seed}"]),
             )
             done[seed] = session.run([RunConsole(session.recipe)])
-        except Interrupted:
+        except (Interrupted, RecipeError):
             raise
         except KpodError as error:
             complain(f"seed {seed}: {error}")

@@ -96,7 +96,8 @@ class Accuracy(Stage[Config]):
                 out.add(one)
         with ctx.write(self.metrics) as out_metrics:
             out_metrics.add(metric)
-        ctx.note("accuracy", [metric.accuracy, metric.low, metric.high, metric.n])
+        interval = {"accuracy": metric.accuracy, "low": metric.low, "high": metric.high}
+        ctx.note("accuracy", {**interval, "n": metric.n})
         ctx.note("summary", _summary(metric))
 
 

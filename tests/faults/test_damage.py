@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from kpod.runner import Rationale
 from kpod.runner.archive import Archive
 from kpod.runner.events import read_events
 from kpod.runner.store import Store
-from tests.chain import Chain, entry_files, output_bytes, seven
+from tests.chain import Chain, entry_files, output_bytes, recipe, seven
 
 
 def damage(path: Path, change: bytes | None = None) -> None:
@@ -135,3 +137,36 @@ def test_a_damaged_note_of_recent_keys_costs_a_reason_and_nothing_else(chain: Ch
 
     assert again.executed[:1] == ["s6"]
     assert again.reasons["s6"] == "no earlier result"
+
+
+def _weights(folder: Path, text: str) -> Path:
+    folder.mkdir(exist_ok=True)
+    (folder / "weights.txt").write_text(text, encoding="utf-8")
+    return folder
+
+
+def _reading(folder: Path, *, turn: int, through_adapter: bool) -> dict[str, Any]:
+    stages: dict[str, Any] = {"base": {"uses": "chain.model", "with": {"weights": str(folder)}}}
+    if through_adapter:
+        stages["adapter"] = {"uses": "chain.adapter", "in": {"model": "base"}}
+    stages["said"] = {
+        "uses": "chain.reader",
+        "in": {"model": "adapter" if through_adapter else "base"},
+        "with": {"turn": turn},
+    }
+    return recipe(**stages)
+
+
+@pytest.mark.parametrize("through_adapter", [False, True])
+def test_a_model_that_points_to_changed_weights_is_made_again_from_where_they_still_are(
+    chain: Chain, tmp_path: Path, through_adapter: bool
+) -> None:
+    old, copy = _weights(tmp_path / "old", "sound"), _weights(tmp_path / "copy", "sound")
+    chain.run(_reading(old, turn=0, through_adapter=through_adapter))
+    _weights(old, "other")
+
+    ran = chain.run(_reading(copy, turn=1, through_adapter=through_adapter))
+
+    (row,) = ran.archive.read(ran.archive.units["said"], "said", Rationale)
+    assert row.text == "sound"
+    assert ran.executed == ["model", "reader"]

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from kpod.runner.store import Entry, Manifest, Store, stored_output
+from kpod.runner.manifest import Manifest, stored_output
+from kpod.runner.store import Entry, Store
 
 
 def publish(store: Store, key: str, text: str = "{}\n", *, pointer: str | None = None) -> Entry:

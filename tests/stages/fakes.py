@@ -29,7 +29,7 @@ class FakePlacement:
     """Where the work is done; the tests' own, so that a change of the real one breaks no stage test."""
 
     device: str = "cpu"
-    threads: int = 1
+    threads: int | None = 1
     processes: int = 1
 
 

@@ -101,7 +101,9 @@ def test_a_folder_prefers_the_file_named_as_the_split_alone(tmp_path: Path) -> N
     config = gsm8k.Config(path=str(tmp_path), validation_frac=0)
 
     assert sizes(ran(gsm8k.Gsm8k, config, path=tmp_path)) == (1, 0, 0)
-    assert gsm8k.Gsm8k.sources(config) == {"path": LocalFile(str(tmp_path))}
+    source = gsm8k.Gsm8k.sources(config)["path"]
+    assert isinstance(source, LocalFile)
+    assert source.path == str(tmp_path)
 
 
 def test_two_files_that_could_be_a_split_are_told(tmp_path: Path) -> None:
@@ -126,7 +128,41 @@ def test_files_named_one_by_one_are_all_that_is_read(tmp_path: Path) -> None:
     config = gsm8k.Config(train=str(train), validation_frac=0)
 
     assert sizes(ran(gsm8k.Gsm8k, config, train=train)) == (1, 0, 0)
-    assert gsm8k.Gsm8k.sources(config) == {"train": LocalFile(str(train))}
+    (source,) = gsm8k.Gsm8k.sources(config).values()
+    assert isinstance(source, LocalFile)
+    assert source.path == str(train)
+
+
+@pytest.mark.parametrize(
+    ("sources", "advice"),
+    [
+        (
+            gsm8k.Gsm8k.sources(gsm8k.Config(path="x")),
+            'data.gsm8k reads train.jsonl and test.jsonl, rows of {"question", "answer"} whose answer ends in #### 72;'
+            " without path, train, validation and test it reads openai/gsm8k from the hub",
+        ),
+        (
+            svamp.Svamp.sources(svamp.Config(train="x", name="my/svamp")),
+            "data.svamp reads SVAMP.json, or train.json and test.json,"
+            ' rows of {"Body", "Question", "Answer"};'
+            " without path, train, validation and test it reads my/svamp from the hub",
+        ),
+        (
+            commonsense_qa.CommonsenseQa.sources(commonsense_qa.Config(test="x")),
+            "data.commonsense_qa reads train_rand_split.jsonl and dev_rand_split.jsonl,"
+            ' rows of {"answerKey", "question"};'
+            " without path, train, validation and test it reads tau/commonsense_qa from the hub",
+        ),
+        (
+            table.Table.sources(table.Config(train="x")),
+            "the recipe's comments may say where it comes from; name another file with --set stages.ID.with.train=FILE",
+        ),
+    ],
+)
+def test_a_missing_file_is_told_with_what_is_expected_there(
+    sources: Mapping[str, Source], advice: str
+) -> None:
+    assert [file.how_to_get for file in sources.values() if isinstance(file, LocalFile)] == [advice]
 
 
 def test_an_empty_training_file_is_told(tmp_path: Path) -> None:

@@ -77,7 +77,15 @@ def test_every_rationale_leaves_at_one_rung_and_is_counted_there() -> None:
         "over_limit": 1,
         "kept": 1,
         "questions_without_rationale": 1,
+        "summary": "1 of 9 kept (1 truncated, 2 no answer, 1 wrong, 1 arithmetic, 1 length, 1 duplicates, 1 over limit)",
     }
+
+
+def test_the_summary_names_only_what_was_dropped_with_thousands_apart() -> None:
+    kept = [rationale(f"Step {i}: 9 * 2 = 18.") for i in range(1_200)]
+
+    assert run(kept).notes["summary"] == "1,200 of 1,200 kept"
+    assert run([*kept, rationale("It is 17.")]).notes["summary"] == "1,200 of 1,201 kept (1 wrong)"
 
 
 def test_nothing_is_required_by_an_empty_list_but_complete_text() -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -176,6 +179,23 @@ def test_another_decoding_is_another_text(tmp_path: Path, change: dict[str, Any]
         _texts(store, _requests()[:1], decoding=Decoding(**{"max_new_tokens": 24, **change}))
 
         assert store.count() == 2
+
+
+def test_a_text_is_stored_with_what_wrote_it(tmp_path: Path) -> None:
+    with _store(tmp_path) as store:
+        _texts(store, _requests()[:1], batch_tokens=99)
+    with closing(sqlite3.connect(tmp_path / "texts.sqlite")) as connection:
+        ((origin,),) = connection.execute("SELECT provenance FROM texts")
+
+    assert json.loads(origin) == {
+        "engine": "kpod.local/1",
+        "model": "tiny",
+        "precision": "fp32",
+        "device": "cpu",
+        "batch_tokens": 99,
+        "torch": version("torch"),
+        "transformers": version("transformers"),
+    }
 
 
 def test_texts_that_ended_are_kept_when_the_run_is_interrupted(tmp_path: Path) -> None:

@@ -159,6 +159,18 @@ def test_a_device_that_is_not_there_is_refused_with_what_to_do() -> None:
         pick_device(FakePlacement(device="cuda"))
 
 
+def test_a_placement_without_threads_gets_torchs_own_number_back() -> None:
+    set_threads(FakePlacement(threads=None))
+    own = torch.get_num_threads()
+    try:
+        set_threads(FakePlacement(threads=own + 1))
+        assert torch.get_num_threads() == own + 1
+        set_threads(FakePlacement(threads=None))
+        assert torch.get_num_threads() == own
+    finally:
+        torch.set_num_threads(own)
+
+
 def test_threads_are_those_of_the_placement() -> None:
     before = torch.get_num_threads()
     try:

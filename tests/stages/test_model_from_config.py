@@ -38,6 +38,16 @@ def test_the_same_settings_and_seed_make_the_same_bytes(tmp_path: Path, architec
     }
 
 
+def test_nothing_of_the_library_that_made_a_model_stands_in_its_files(tmp_path: Path) -> None:
+    import transformers
+
+    folder = _made(tmp_path, TINY)
+
+    texts = {path.name: path.read_text(encoding="utf-8") for path in folder.glob("*.json")}
+    assert [name for name in texts if transformers.__version__ in texts[name]] == []
+    assert "transformers_version" not in texts["config.json"] + texts["generation_config.json"]
+
+
 def test_another_seed_changes_the_weights_and_nothing_else(tmp_path: Path) -> None:
     one, two = _spec(tmp_path / "one", TINY), _spec(tmp_path / "two", TINY, seed=1)
 

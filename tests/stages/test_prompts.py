@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from copy import deepcopy
 from functools import cache
 from typing import Any
 
@@ -155,6 +157,29 @@ def test_an_empty_think_block_belongs_to_the_prompt(thinking: Any, has_block: bo
 
     assert text.endswith("<think>\n\n</think>\n\n") == has_block
     assert "think" not in byte_tokenizer().decode(completion.ids)
+
+
+@pytest.mark.parametrize("format_", ["plain", "chat"])
+def test_a_text_longer_than_the_model_is_tokenised_without_a_word(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, format_: Any
+) -> None:
+    logger = logging.getLogger("transformers")
+    monkeypatch.setattr(logger, "propagate", True)
+    # Copies, because transformers says it once a tokenizer.
+    tokenizers = [deepcopy(byte_tokenizer()) for _ in range(3)]
+    for tokenizer in tokenizers:
+        tokenizer.model_max_length = 8
+    prompt = PromptConfig(format=format_).resolve()
+
+    with caplog.at_level(logging.WARNING, logger="transformers"):
+        encode_prompt(tokenizers[0], prompt, QUESTION)
+        encode_completion(tokenizers[1], prompt, rationale="Tom has 2 apples.", answer="2")
+        silent = list(caplog.messages)
+        tokenizers[2]("Tom has 2 apples.")
+
+    assert silent == []
+    # The guard of this test: transformers itself does say it.
+    assert "sequence length is longer" in "".join(caplog.messages)
 
 
 def test_a_chat_prompt_needs_a_chat_template() -> None:

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from kpod.runner import KpodError, Metric, Prediction, Question, Rationale, Record
 from kpod.runner.archive import Archive
-from kpod.runner.store import Manifest, StoredOutput
+from kpod.runner.manifest import Manifest, StoredOutput
 from kpod.stages._lm.statistics import wilson_interval
 from kpod.stages.report._formats import count, duration, p_value, percent
 from kpod.stages.report._paired import compare_arms, holm, mcnemar

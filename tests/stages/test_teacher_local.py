@@ -68,7 +68,10 @@ def test_every_question_gets_a_rationale_with_its_usage() -> None:
     assert rows[0].finish == "length"
     assert all(row.answer is None and row.verdict is None for row in rows)
     assert ctx.notes["completion_tokens"] == sum(row.usage.completion_tokens for row in rows)
-    assert ctx.notes["summary"] == "6 rationales for 6 questions, 6 cut at 12 tokens"
+    assert (
+        ctx.notes["summary"]
+        == "6 rationales for 6 questions, 6 cut at 12 tokens; 72 tokens written"
+    )
 
 
 def test_batches_change_no_rationale() -> None:
@@ -131,6 +134,20 @@ def test_identical_samples_of_a_question_are_one_rationale_with_their_count() ->
     assert [(row.question_id, row.text, row.count) for row in found] == [
         (QUESTIONS[0].id, "a b", 2), (QUESTIONS[0].id, "c", 1), (QUESTIONS[1].id, "a b", 3),
     ]  # fmt: skip
+
+
+def test_the_usage_of_a_rationale_is_that_of_all_its_samples() -> None:
+    texts = [
+        GeneratedText(text=text, finish="stop", prompt_tokens=3, completion_tokens=number)
+        for text, number in (("a b", 2), ("a b\n", 4), ("c", 5))
+    ]
+
+    found = rationales_of(QUESTIONS[:1], texts, samples=3, teacher="t")
+
+    assert [row.usage for row in found] == [
+        Usage(prompt_tokens=6, completion_tokens=6),
+        Usage(prompt_tokens=3, completion_tokens=5),
+    ]
 
 
 def test_auto_asks_in_a_chat_where_there_is_a_template_with_thinking_off(tmp_path: Path) -> None:

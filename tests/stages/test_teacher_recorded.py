@@ -59,6 +59,7 @@ def test_rows_are_joined_by_text_and_equal_texts_become_one_with_a_count(tmp_pat
         "over_limit": 0,
         "rationales": 3,
         "questions_without_rationale": 1,
+        "summary": "3 rationales for 1 of 2 questions, from 4 texts",
     }
 
 
@@ -100,7 +101,12 @@ def test_a_dotted_column_goes_into_nested_objects(tmp_path: Path) -> None:
 
 
 def test_the_key_is_made_from_the_content_of_the_file() -> None:
-    assert Recorded.sources(Config(path="/a/b.jsonl")) == {"path": LocalFile("/a/b.jsonl")}
+    assert Recorded.sources(Config(path="/a/b.jsonl")) == {
+        "path": LocalFile(
+            "/a/b.jsonl",
+            "the recipe's comments may say where it comes from; name another file with --set stages.ID.with.path=FILE",
+        )
+    }
 
 
 def test_an_unknown_question_is_an_error_with_file_and_line(tmp_path: Path) -> None:

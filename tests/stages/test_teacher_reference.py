@@ -32,7 +32,11 @@ def test_marks_of_the_calculator_and_the_answer_line_are_taken_out() -> None:
 def test_questions_without_a_solution_are_counted() -> None:
     ctx = run(question("a", "So 72."), question("b", None), question("c", "#### 72"))
 
-    assert ctx.notes == {"rationales": 1, "questions_without_rationale": 2}
+    assert ctx.notes == {
+        "rationales": 1,
+        "questions_without_rationale": 2,
+        "summary": "1 rationales for 3 questions",
+    }
 
 
 def test_no_solution_at_all_is_an_error() -> None:

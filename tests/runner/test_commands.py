@@ -1,0 +1,158 @@
+"""What the commands print about runs, values, questions, leftovers and mistakes."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from kpod.runner.archive import list_runs
+from kpod.runner.cli import main
+from kpod.runner.errors import KpodError, RecipeError
+from kpod.runner.recipe import load_recipe
+from tests.chain import Chain, recipe, seven, step
+
+
+def _told(chain: Chain, capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    assert main([words[0], *words[1:], "--runs", str(chain.runs)]) == 0
+    return capsys.readouterr().out
+
+
+def test_a_value_is_shown_with_the_place_it_came_from(
+    chain: Chain, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chain.run(seven())
+
+    told = _told(chain, capsys, "show", "last", "s3.with.add")
+
+    assert told.splitlines()[1].split()[:2] == ["stages.s3.with.add", "1"]
+    assert "recipe.yaml:" in told
+
+
+def test_a_question_is_followed_through_the_stages_with_or_without_its_prefix(
+    chain: Chain, capsys: pytest.CaptureFixture[str]
+) -> None:
+    archive = chain.run(seven()).archive
+    row = json.loads(
+        archive.output_path(archive.units["s1"], "questions")
+        .read_text(encoding="utf-8")
+        .splitlines()[0]
+    )
+
+    told = {
+        prefix: _told(chain, capsys, "show", "last", prefix + row["id"]) for prefix in ("q_", "")
+    }
+
+    assert told["q_"] == told[""]
+    assert "s1.questions" in told["q_"]
+    with pytest.raises(AssertionError):
+        _told(chain, capsys, "show", "last", "q_00000000")
+
+
+def test_a_failed_run_is_listed_with_why_it_failed(
+    chain: Chain, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(KpodError, match="no such luck"):
+        chain.run(recipe(s1={"uses": "chain.numbers"}, s2=step("s1", "s2", fail="no such luck")))
+
+    assert "failed: stage s2 (chain.step) no such luck" in _told(chain, capsys, "runs")
+
+
+def test_an_until_run_can_be_run_again_from_its_archive(
+    chain: Chain, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain = {**seven(), "compare": {"primary": ["s3", "s6"]}}
+    (chain.folder / "recipe.yaml").write_text(json.dumps(plain), encoding="utf-8")
+    words = ["--runs", str(chain.runs)]
+
+    assert main(["run", str(chain.folder / "recipe.yaml"), "--until", "s4", *words]) == 0
+    assert main(["rerun", "last", *words]) == 0
+    assert list_runs(chain.runs)[-1].facts["primary"] == []
+
+
+def test_leftovers_of_killed_runs_are_collected_after_a_week_and_kept_before(
+    chain: Chain, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chain.run(seven())
+    store = chain.runs / ".store"
+    for name, age_s in (("old", 8 * 86_400), ("fresh", 60)):
+        left = store / "tmp" / name
+        left.mkdir()
+        (left / "weights").write_bytes(b"x" * 100)
+        os.utime(left, (time.time() - age_s,) * 2)
+
+    assert "0 of 7 entries and 1 unfinished leftovers, 100 bytes would be removed" in _told(
+        chain, capsys, "cache", "gc"
+    )
+    _told(chain, capsys, "cache", "gc", "--yes")
+
+    assert not (store / "tmp" / "old").exists()
+    assert (store / "tmp" / "fresh").exists()
+
+
+def test_what_was_set_aside_without_a_reason_is_listed(
+    chain: Chain, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chain.run(seven())
+    (chain.runs / ".store" / "quarantine" / "abc-123").mkdir(parents=True)
+
+    assert "set aside: abc-123: no reason was written" in _told(chain, capsys, "cache", "ls")
+
+
+def test_an_unknown_stage_is_answered_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["stages", "data.gsm8"]) == 2
+    assert "did you mean 'data.gsm8k'?" in capsys.readouterr().err
+
+
+def test_one_broken_plugin_does_not_hide_the_other_stages(
+    chain: Chain, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["stages"]) == 0
+    told = capsys.readouterr().out
+    assert "chain.broken" in told
+    assert "broken on purpose" in told
+    assert "teacher.reference" in told
+
+
+def test_an_invalid_recipe_stops_a_sweep_once(
+    chain: Chain, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = chain.folder / "recipe.yaml"
+    path.write_text(json.dumps(recipe(s1={"uses": "chain.nothing"})), encoding="utf-8")
+
+    assert main(["sweep", str(path), "seed=0..3", "--runs", str(chain.runs)]) == 2
+    assert capsys.readouterr().err.count("unknown stage") == 1
+
+
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        ("s2.add=5", r"did you mean stages\.s2\.with\.add=5\?"),
+        ("stgaes.s2.with.add=5", r"did you mean 'stages'\?"),
+        ("placement.stages={s22: {threads: 1}}", r"no stage has the id 's22'"),
+    ],
+)
+def test_a_setting_that_means_nothing_is_refused_with_what_was_meant(
+    setting: str, told: str, chain: Chain
+) -> None:
+    path = chain.folder / "recipe.yaml"
+    path.write_text(json.dumps(seven()), encoding="utf-8")
+
+    with pytest.raises(RecipeError, match=told):
+        load_recipe(path, settings=[setting])
+
+
+def test_a_recipe_of_any_suffix_takes_paths_from_its_own_folder(
+    chain: Chain, tmp_path: Path
+) -> None:
+    (tmp_path / "sub").mkdir()
+    path = tmp_path / "sub" / "r.recipe"
+    path.write_text(
+        json.dumps(recipe(s1={"uses": "chain.numbers", "with": {"path": "n.txt"}})),
+        encoding="utf-8",
+    )
+
+    assert load_recipe(path).stages["s1"].config.path == str(tmp_path / "sub" / "n.txt")
