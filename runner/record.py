@@ -109,6 +109,7 @@ class Rationale(Record):
         id: hash of question_id and text.
         teacher: who wrote it: a model's content id, "reference" or a file's label.
         count: how many identical samples it stands for, >= 1.
+        usage: tokens of all its samples together.
         finish: how generation ended; "recorded" for texts from a file.
         answer: what the filter extracted, or None before it.
         verdict: set by the filter, None before it.

@@ -15,11 +15,14 @@ from typing import Any, NamedTuple
 from kpod.runner import StageError
 from kpod.stages._lm.artifact import ModelSpec, Precision, file_digests, read_json_object
 
+# Everything that a tokenizer may be made of.
+TOKENIZER_FILES = (
+    "tokenizer*.json", "tokenizer*.model", "special_tokens_map.json", "added_tokens.json", "vocab.json", "vocab.txt",
+    "merges.txt", "spiece.model", "sentencepiece*.model", "chat_template*",
+)  # fmt: skip
 # What can change how a model or its tokenizer behaves; a README or another format of the same weights cannot.
 _CONTENT = (
-    "config.json", "generation_config.json", "*.safetensors", "*.safetensors.index.json", "tokenizer*.json",
-    "tokenizer*.model", "special_tokens_map.json", "added_tokens.json", "vocab.json", "vocab.txt", "merges.txt",
-    "spiece.model", "sentencepiece*.model", "chat_template*",
+    "config.json", "generation_config.json", "*.safetensors", "*.safetensors.index.json", *TOKENIZER_FILES,
 )  # fmt: skip
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack")
 _PRECISION_OF: Mapping[str, Precision] = {"F32": "fp32", "BF16": "bf16", "F16": "fp16"}

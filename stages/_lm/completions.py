@@ -61,7 +61,10 @@ def encode_completions(
         rest = rest.lstrip(" ")
     filled = [_fill(rest, rationale, answer) for rationale, answer in pairs]
     encoded = tokenizer(
-        [text for text, _ in filled], add_special_tokens=False, return_offsets_mapping=True
+        [text for text, _ in filled],
+        add_special_tokens=False,
+        return_offsets_mapping=True,
+        verbose=False,
     )
     return [
         _completion(ids, offsets, places, end)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kpod.runner import StageError
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
     from kpod.stages._lm.loading import Limits
 
+# Part of every text's key: raise it when a fix changes what is written, and no old text is found again.
 ENGINE = "kpod.local/1"
 _STORE_EVERY = 16  # texts; each group is one transaction of about a millisecond
 
@@ -88,13 +91,15 @@ def generate_texts(
     total = len(texts) + len(rows)
     on_progress(Progress(len(texts), total, 0))
     if rows:
+        model = load_model()
+        provenance = _provenance(model_facts, device=str(model.device), batch_tokens=batch_tokens)
         desk = _Desk(
-            tokenizer, decoding, store=store, model_facts=model_facts, texts=texts, rows=rows
+            tokenizer, decoding, store=store, provenance=provenance, texts=texts, rows=rows
         )
         try:
             new_tokens = 0
             for finished, num_rows in _steps(
-                load_model(),
+                model,
                 tokenizer,
                 list(rows.values()),
                 decoding,
@@ -154,6 +159,24 @@ def _key_facts(
             "sample": request.sample,
         }
     return facts
+
+
+def _provenance(
+    model_facts: Mapping[str, str], *, device: str, batch_tokens: int
+) -> dict[str, str | int]:
+    """What else was there when a text was written: kept beside it, and in no key."""
+    return {
+        "engine": ENGINE,
+        **model_facts,
+        "device": device,
+        "batch_tokens": batch_tokens,
+        **_library_versions(),
+    }
+
+
+@cache
+def _library_versions() -> Mapping[str, str]:
+    return {name: version(name) for name in ("torch", "transformers")}
 
 
 def _row(key: str, request: Request, decoding: Decoding, limits: Limits) -> Row:
@@ -222,14 +245,14 @@ class _Desk:
         decoding: Decoding,
         *,
         store: TextStore,
-        model_facts: Mapping[str, str],
+        provenance: Mapping[str, str | int],
         texts: dict[str, GeneratedText],
         rows: Mapping[str, Row],
     ) -> None:
         self._tokenizer = tokenizer
         self._stop = decoding.stop
         self._store = store
-        self._provenance = {"engine": ENGINE, **model_facts}
+        self._provenance = provenance
         self._texts = texts
         self._rows = rows
         self._unstored: dict[str, GeneratedText] = {}

@@ -36,6 +36,7 @@ def convert_gguf(path: Path, folder: Path, *, dtype: Literal["fp32", "bf16"]) ->
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from kpod.stages._lm.loading import quiet
+    from kpod.stages._lm.saving import save_model
 
     place = {"gguf_file": path.name, "local_files_only": True}
     with quiet(), _without_bars():
@@ -53,7 +54,7 @@ def convert_gguf(path: Path, folder: Path, *, dtype: Literal["fp32", "bf16"]) ->
         _tie_if_same(model)
         if dtype == "bf16":
             model.to(torch.bfloat16)
-        model.save_pretrained(str(folder))
+        save_model(model, folder)
         tokenizer.save_pretrained(str(folder))
 
 

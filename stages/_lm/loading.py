@@ -10,6 +10,7 @@ import logging
 import os
 import warnings
 from contextlib import contextmanager
+from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from kpod.runner import StageError
@@ -26,12 +27,10 @@ if TYPE_CHECKING:
 
 LoadPrecision = Literal["fp32", "bf16"]
 
-# Said by transformers or peft although all is well; matched by these exact beginnings, all else is shown.
-_HARMLESS = (
-    "`loss_type=None` was set in the config but it is unrecognized",
-    "Token indices sequence length is longer than the specified maximum sequence length",
-)
-_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt")
+# Said by transformers although all is well; matched by this exact beginning, all else is shown.
+_HARMLESS = "`loss_type=None` was set in the config but it is unrecognized"
+# A folder with none of these has no tokenizer.
+_VOCABULARIES = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt")
 _PAD_CANDIDATES = (
     "<pad>",
     "<|endoftext|>",
@@ -65,9 +64,9 @@ def tokenizer_of_folder(folder: Path) -> PreTrainedTokenizerBase:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     from transformers import AutoTokenizer
 
-    if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
+    if not any((folder / name).is_file() for name in _VOCABULARIES):
         raise StageError(
-            f"{folder}: no tokenizer in it, none of {', '.join(_TOKENIZER_FILES)}\n"
+            f"{folder}: no tokenizer in it, none of {', '.join(_VOCABULARIES)}\n"
             "save the tokenizer there: tokenizer.save_pretrained(folder)"
         )
     with quiet():
@@ -220,15 +219,26 @@ def pick_device(placement: Hardware) -> torch.device:
 
 
 def set_threads(placement: Hardware) -> None:
-    """Let torch compute with as many threads as the placement says; None leaves torch's own choice."""
-    if placement.threads is not None:
-        import torch
+    """Let torch compute with as many threads as the placement says; None: as many as torch chose when the process began."""
+    import torch
 
+    own = _own_threads()
+    if placement.threads is not None:
         torch.set_num_threads(placement.threads)
+    elif torch.get_num_threads() != own:
+        torch.set_num_threads(own)
+
+
+@cache
+def _own_threads() -> int:
+    """How many threads torch chose by itself: read at the first call, before any stage has changed it."""
+    import torch
+
+    return torch.get_num_threads()
 
 
 class _Harmless(logging.Filter):
-    """Drops the messages known to be harmless, and no others."""
+    """Drops the message known to be harmless, and no other."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         return not record.getMessage().startswith(_HARMLESS)

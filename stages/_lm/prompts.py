@@ -211,7 +211,9 @@ def encode_prompts(
     if not questions:
         return []
     texts = [prompt_text(tokenizer, prompt, question) for question in questions]
-    rows: list[list[int]] = tokenizer(texts, add_special_tokens=False)["input_ids"]
+    # Not verbose: lengths are checked by those who know the limit, with the question's id.
+    encoded = tokenizer(texts, add_special_tokens=False, verbose=False)
+    rows: list[list[int]] = encoded["input_ids"]
     start = _start_ids(tokenizer) if prompt.format == "plain" else []
     return [row if row[: len(start)] == start else [*start, *row] for row in rows]
 

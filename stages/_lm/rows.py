@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from kpod.runner import StageError
+from kpod.runner import LocalFile, StageError
 
 Rows = Iterator[tuple[int, dict[str, Any]]]
 
@@ -42,6 +42,15 @@ def read_rows(path: Path) -> Rows:
             f"{path}: no such file\n  allowed: a file of rows\n  check the path that the recipe gives"
         )
     return reader(path)
+
+
+def table_source(path: str, *, setting: str) -> LocalFile:
+    """A file that a recipe names in a setting, with what to do where it is not there."""
+    return LocalFile(
+        path,
+        "the recipe's comments may say where it comes from;"
+        f" name another file with --set stages.ID.with.{setting}=FILE",
+    )
 
 
 def is_table(path: Path) -> bool:

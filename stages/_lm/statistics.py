@@ -1,14 +1,11 @@
-"""Scores of samples of questions: intervals, majority votes, chances to pass."""
+"""The interval of a share."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
-from math import comb, sqrt
-from typing import NamedTuple, TypeVar
+from math import sqrt
+from typing import NamedTuple
 
 _Z_95 = 1.959963984540054  # the normal distribution's 97.5 % point
-
-VoteT = TypeVar("VoteT", bound=Hashable)
 
 
 class Interval(NamedTuple):
@@ -37,28 +34,3 @@ def wilson_interval(num_correct: int, n: int) -> Interval:
     centre = (share + square / (2 * n)) / (1 + square / n)
     reach = _Z_95 * sqrt(share * (1 - share) / n + square / (4 * n**2)) / (1 + square / n)
     return Interval(max(0.0, centre - reach), min(1.0, centre + reach))
-
-
-def pass_at_k(num_samples: int, num_correct: int, k: int) -> float:
-    """The unbiased estimate of the chance that at least one of k samples is correct: 1 - C(n-c, k) / C(n, k).
-
-    Raises:
-        ValueError: unless 0 <= num_correct <= num_samples and 1 <= k <= num_samples.
-
-    Source: Chen et al. 2021, Evaluating Large Language Models Trained on Code (arXiv 2107.03374), equation 1.
-    """
-    if not (0 <= num_correct <= num_samples and 1 <= k <= num_samples):
-        raise ValueError(
-            f"got {num_correct} correct of {num_samples} samples and k = {k};"
-            " needed: 0 <= correct <= samples and 1 <= k <= samples"
-        )
-    return 1 - comb(num_samples - num_correct, k) / comb(num_samples, k)
-
-
-def majority(votes: Sequence[VoteT | None]) -> VoteT | None:
-    """The commonest vote; among equals the one that came first; None (no answer) does not vote."""
-    counts: dict[VoteT, int] = {}
-    for vote in votes:
-        if vote is not None:
-            counts[vote] = counts.get(vote, 0) + 1
-    return max(counts, key=lambda vote: counts[vote], default=None)

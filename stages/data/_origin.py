@@ -74,26 +74,29 @@ class PublishedConfig:
             )
 
 
-def published_sources(config: PublishedConfig) -> dict[str, Source]:
-    """What is read, by the setting that names it."""
-    files = file_sources(config)
+def published_sources(config: PublishedConfig, *, expects: str) -> dict[str, Source]:
+    """What is read, by the setting that names it.
+
+    Args:
+        config: names files, a folder or a hub repository.
+        expects: which files and rows the stage reads, for who named a file that is not there.
+    """
+    advice = (
+        f"{expects}; without path, train, validation and test it reads {config.name} from the hub"
+    )
+    files = named_files(config)
     if files:
-        return files
+        return {str(split): LocalFile(path, advice) for split, path in files.items()}
     if config.path is not None:
-        return {"path": LocalFile(config.path)}
+        return {"path": LocalFile(config.path, advice)}
     return {"name": HubRepository(config.name, "dataset", config.revision)}
 
 
-def file_sources(config: Any) -> dict[str, Source]:
-    """The files that a config names, by setting."""
-    return {str(split): file for split, file in named_files(config).items()}
-
-
-def named_files(config: Any) -> dict[Split, LocalFile]:
-    """The files that the settings `train`, `validation` and `test` name."""
+def named_files(config: Any) -> dict[Split, str]:
+    """The paths of the files that the settings `train`, `validation` and `test` name."""
     names = {field.name for field in fields(config)}
     paths = {split: getattr(config, split) for split in _SPLITS if split in names}
-    return {split: LocalFile(path) for split, path in paths.items() if path is not None}
+    return {split: path for split, path in paths.items() if path is not None}
 
 
 def published_files(

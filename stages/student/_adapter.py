@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from kpod.runner import Doc, Ge, Gt, Lt, StageError
-from kpod.stages._lm.loading import quiet
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,6 +50,8 @@ def add_lora(model: Any, lora: Lora, *, seed: int) -> Any:
     """
     import torch
     from peft import LoraConfig, get_peft_model
+
+    from kpod.stages._lm.loading import quiet
 
     config = LoraConfig(
         r=lora.rank,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from kpod.runner import (
     Context,
@@ -25,32 +25,14 @@ from kpod.runner import (
     Rationale,
     SettingError,
     Stage,
-    StageError,
     Volatile,
 )
 from kpod.runner.capability import auto_precision
-from kpod.stages._lm.artifact import (
-    ModelFiles,
-    folder_digests,
-    locate,
-    read_json_object,
-    read_spec,
-    write_spec,
-)
-from kpod.stages._lm.encoding import Encoded, Example, OnTooLong, encode_examples
-from kpod.stages._lm.prompts import Prompt, PromptConfig, encode_prompt
-from kpod.stages.student._adapter import Lora, add_lora, write_adapter
-from kpod.stages.student._batches import StepPlan, epoch_order
-from kpod.stages.student._checkpoint import Tally
-from kpod.stages.student._inspected import inspected
-from kpod.stages.student._loop import Training, train
-from kpod.stages.student._loss import take_apart
-from kpod.stages.student._saving import write_model
-from kpod.stages.student._schedule import Schedule, ScheduleName
+from kpod.stages._lm.prompts import PromptConfig
+from kpod.stages.student._adapter import Lora
+from kpod.stages.student._schedule import ScheduleName
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
     from kpod.runner.capability import Capability
 
 
@@ -102,7 +84,8 @@ class Config:
         int | None, Doc("Most tokens a sequence may have; null: the model's context."), Ge(2)
     ] = None
     on_too_long: Annotated[
-        OnTooLong, Doc("What to do with longer sequences: stop, or leave them out and say so.")
+        Literal["error", "drop"],
+        Doc("What to do with longer sequences: stop, or leave them out and say so."),
     ] = "error"
     gradient_checkpointing: Annotated[
         bool,
@@ -146,154 +129,20 @@ class CausalLm(Stage[Config]):
         """Precision auto, by the width of the model and what the machine is fast at."""
         if config.precision != "auto":
             return config
+        from kpod.stages._lm.artifact import read_spec
+
         width = read_spec(models["model"]).width
         is_bf16 = auto_precision(capability, width=width) == "bf16"
         return replace(config, precision="bf16" if is_bf16 else "fp32")
 
     def run(self, ctx: Context[Config]) -> None:
         """Encode, train from the checkpoint if there is one, and write the student."""
-        files = _whole_model(ctx, self.model)
-        prompt, _, encoded = self._encode(ctx, files)
-        model, tally = _train(ctx, files, encoded.examples)
-        with ctx.folder(self.student) as folder:
-            _write(ctx, folder, model, files=files, prompt=prompt, steps=tally.step)
-        _note(ctx, encoded, tally)
+        from kpod.stages.student._distil import distil
+
+        distil(ctx, self)
 
     def inspect(self, ctx: Context[Config], *, limit: int) -> Iterator[InspectedExample]:
         """The first sequences of the first epoch, encoded as `run` encodes them."""
-        files = _whole_model(ctx, self.model)
-        prompt, tokenizer, encoded = self._encode(ctx, files)
-        questions = {question.id: question for question in ctx.read(self.questions)}
-        # Evaluation knows the prompt only from model.json.
-        sent = Prompt.from_json(prompt.to_json())
-        for index in epoch_order(len(encoded.examples), seed=ctx.seed, epoch=1)[:limit]:
-            example = encoded.examples[index]
-            ids = encode_prompt(tokenizer, sent, questions[example.question_id])
-            yield inspected(example, tokenizer, evaluation_ids=ids)
+        from kpod.stages.student._distil import inspect_examples
 
-    def _encode(
-        self, ctx: Context[Config], files: ModelFiles
-    ) -> tuple[Prompt, PreTrainedTokenizerBase, Encoded]:
-        from kpod.stages._lm.loading import load_tokenizer
-
-        config = ctx.config
-        prompt = config.prompt.resolve()
-        tokenizer = load_tokenizer(files)
-        encoded = encode_examples(
-            tokenizer,
-            questions=ctx.read(self.questions),
-            rationales=list(ctx.read(self.rationales)),
-            prompt=prompt,
-            max_length=_max_length(config, files),
-            on_too_long=config.on_too_long,
-        )
-        return prompt, tokenizer, encoded
-
-
-def _whole_model(ctx: Context[Config], source: Input[Model]) -> ModelFiles:
-    """The model to train.
-
-    Raises:
-        StageError: it is an adapter.
-    """
-    files = locate(ctx, source)
-    if files.adapter is not None:
-        raise StageError(
-            "the model to train is itself an adapter, and an adapter of an adapter is not supported\n"
-            "allowed: a whole model, from model.pretrained, model.from_config or student.causal_lm with method: full"
-        )
-    return files
-
-
-def _max_length(config: Config, files: ModelFiles) -> int:
-    """The smaller of the setting and the model's context."""
-    context = read_json_object(files.weights / "config.json").get("max_position_embeddings")
-    limits = [limit for limit in (config.max_length, context) if limit is not None]
-    if not limits:
-        raise StageError(
-            f"{files.weights / 'config.json'} names no max_position_embeddings\nset max_length in the recipe"
-        )
-    return int(min(limits))
-
-
-def _train(
-    ctx: Context[Config], files: ModelFiles, examples: tuple[Example, ...]
-) -> tuple[Any, Tally]:
-    """The trained model (peft's, where there is an adapter) and what was done."""
-    from kpod.stages._lm.loading import load_causal_lm, pick_device, set_threads
-
-    config = ctx.config
-    assert config.precision != "auto", "the runner resolves auto"
-    set_threads(ctx.placement)
-    # All weights train in fp32 and compute in bf16; frozen ones are held in what they compute in.
-    held = config.precision if config.method == "lora" else "fp32"
-    device = str(pick_device(ctx.placement))
-    model: Any = load_causal_lm(files, precision=held, device=device)
-    if config.gradient_checkpointing:
-        model.activation_checkpointing_enable()
-    if config.method == "lora":
-        model = add_lora(model, config.lora, seed=ctx.seed)
-    student = take_apart(model, precision=config.precision, probe_ids=examples[0].prompt_ids[:8])
-    plan = StepPlan(
-        num_examples=len(examples), batch_size=config.batch_size, epochs=config.epochs,
-        max_steps=config.max_steps, seed=ctx.seed,
-    )  # fmt: skip
-    schedule = Schedule(
-        name=config.schedule, peak=config.learning_rate, warmup_frac=config.warmup_frac,
-        num_steps=plan.num_steps,
-    )  # fmt: skip
-    training = Training(
-        plan=plan, schedule=schedule, weight_decay=config.weight_decay, grad_clip=config.grad_clip,
-        micro_batch_tokens=config.micro_batch_tokens, checkpoint_every_s=config.checkpoint_every_s,
-    )  # fmt: skip
-    return model, train(ctx, student, examples, training)
-
-
-def _write(
-    ctx: Context[Config], folder: Path, model: Any, *, files: ModelFiles, prompt: Prompt, steps: int
-) -> None:
-    """The student's files and its model.json."""
-    config = ctx.config
-    is_adapter = config.method == "lora"
-    if is_adapter:
-        write_adapter(model, folder)
-        ctx.refer(files.digest)
-    else:
-        write_model(model, files.weights, folder, precision=config.saved_precision)
-    spec = replace(
-        files.spec,
-        precision="fp32" if is_adapter else config.saved_precision,
-        files=folder_digests(folder),
-        is_pointer=False,
-        base=files.digest if is_adapter else None,
-        prompt=prompt.to_json(),
-        trained_by={
-            "uses": CausalLm.uses,
-            "method": config.method,
-            "precision": config.precision,
-            "steps": steps,
-        },
-    )
-    write_spec(folder, spec)
-
-
-def _note(ctx: Context[Config], encoded: Encoded, tally: Tally) -> None:
-    """Facts for the report: loss by epoch, tokens, time, and what was left out."""
-    facts: dict[str, object] = {
-        "examples": len(encoded.examples),
-        "dropped_too_long": len(encoded.dropped),
-        "questions_without_rationale": len(encoded.without_rationale),
-        "steps": tally.step,
-        "losses": tally.losses,
-        "target_tokens": sum(tally.epoch_targets),
-        "processed_tokens": tally.processed_tokens,
-        "padded_tokens": tally.padded_tokens,
-        "seconds": tally.seconds,
-        "tokens_per_s": tally.processed_tokens / max(tally.seconds, 1e-9),
-    }
-    facts["summary"] = (
-        f"{tally.step:,} steps over {len(encoded.examples):,} sequences, loss {tally.losses[-1]:.3f},"
-        f" {facts['tokens_per_s']:,.0f} tokens/s"
-    )
-    for key, value in facts.items():
-        ctx.note(key, value)
+        yield from inspect_examples(ctx, self, limit=limit)

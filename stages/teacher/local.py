@@ -32,6 +32,7 @@ from kpod.stages._lm.artifact import locate, read_spec
 from kpod.stages._lm.completions import end_token_id
 from kpod.stages._lm.decoding import Decoding, check_sampling
 from kpod.stages._lm.prompts import Prompt, encode_prompts
+from kpod.stages._lm.usage import sum_of_usage
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -219,7 +220,7 @@ def teacher_prompt(config: TeacherPrompt, tokenizer: PreTrainedTokenizerBase) ->
 def rationales_of(
     questions: Sequence[Question], texts: Sequence[GeneratedText], *, samples: int, teacher: str
 ) -> list[Rationale]:
-    """Rationales in the order of the questions; a question's identical samples are one, with their count.
+    """Rationales in the order of the questions; a question's identical samples are one, with their count and all they cost.
 
     Args:
         questions: in the order in which they were asked.
@@ -242,7 +243,8 @@ def rationales_of(
             made[one.id] = one
         else:
             finish = "stop" if "stop" in {known.finish, one.finish} else known.finish
-            made[one.id] = replace(known, count=known.count + 1, finish=finish)
+            usage = sum_of_usage(known.usage, one.usage)
+            made[one.id] = replace(known, count=known.count + 1, usage=usage, finish=finish)
     return list(made.values())
 
 
@@ -251,7 +253,11 @@ def _note(
 ) -> None:
     num_cut = sum(text.finish == "length" for text in texts)
     ctx.note("prompt_tokens", sum(text.prompt_tokens for text in texts))
-    ctx.note("completion_tokens", sum(text.completion_tokens for text in texts))
+    num_tokens = sum(text.completion_tokens for text in texts)
+    ctx.note("completion_tokens", num_tokens)
     ctx.note("truncated", num_cut)
-    cut = f", {num_cut} cut at {ctx.config.max_new_tokens} tokens" if num_cut else ""
-    ctx.note("summary", f"{num_rationales:,} rationales for {num_questions:,} questions{cut}")
+    cut = f", {num_cut:,} cut at {ctx.config.max_new_tokens:,} tokens" if num_cut else ""
+    ctx.note(
+        "summary",
+        f"{num_rationales:,} rationales for {num_questions:,} questions{cut}; {num_tokens:,} tokens written",
+    )

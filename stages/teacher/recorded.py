@@ -17,7 +17,6 @@ from kpod.runner import (
     Doc,
     Ge,
     Input,
-    LocalFile,
     LocalPath,
     Output,
     Question,
@@ -25,7 +24,7 @@ from kpod.runner import (
     Stage,
     StageError,
 )
-from kpod.stages._lm.rows import column, read_rows
+from kpod.stages._lm.rows import column, read_rows, table_source
 
 if TYPE_CHECKING:
     from kpod.runner import Context, Source
@@ -79,7 +78,7 @@ class Recorded(Stage[Config]):
     @classmethod
     def sources(cls, config: Config) -> Mapping[str, Source]:
         """The file, by its content."""
-        return {"path": LocalFile(config.path)}
+        return {"path": table_source(config.path, setting="path")}
 
     def run(self, ctx: Context[Config]) -> None:
         """Join the rows to the questions by text and write a rationale for each different text.
@@ -97,6 +96,7 @@ class Recorded(Stage[Config]):
         counts["questions_without_rationale"] = len(ids) - len({r.question_id for r in kept})
         for name in _NOTES:
             ctx.note(name, counts[name])
+        ctx.note("summary", _summary(counts, num_questions=len(ids)))
         if not kept:
             raise StageError(_no_rationale(ctx.source("path"), counts, num_questions=len(ids)))
         with ctx.write(self.rationales) as out:
@@ -108,6 +108,14 @@ _NOTES = (
     "texts", "empty", "unknown_questions", "duplicates", "over_limit", "rationales",
     "questions_without_rationale",
 )  # fmt: skip
+
+
+def _summary(counts: Counter[str], *, num_questions: int) -> str:
+    num_answered = num_questions - counts["questions_without_rationale"]
+    return (
+        f"{counts['rationales']:,} rationales for {num_answered:,} of {num_questions:,} questions,"
+        f" from {counts['texts']:,} texts"
+    )
 
 
 class _Text(NamedTuple):

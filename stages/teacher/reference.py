@@ -47,6 +47,7 @@ class Reference(Stage[Config]):
                 rationales.append(Rationale.make(question.id, text, teacher="reference"))
         ctx.note("rationales", len(rationales))
         ctx.note("questions_without_rationale", num_questions - len(rationales))
+        ctx.note("summary", f"{len(rationales):,} rationales for {num_questions:,} questions")
         if not rationales:
             raise StageError(
                 f"teacher.reference: none of {num_questions} questions has a solution of its own\n"

@@ -203,7 +203,7 @@ def main() -> int:
     parser.add_argument("--json", type=Path, default=None)
     options = parser.parse_args()
     if find_spec("trl") is None:
-        print("not run: trl is not installed (pip install kpod[bench])")
+        print("not run: trl is not installed (make bench installs it)")
         return 0
     import torch
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import dataclasses
-import hashlib
 import json
 import sys
 from functools import cache
@@ -18,6 +17,7 @@ from kpod.runner import Stage, View
 from kpod.runner.recipe_schema import all_schemas, schema_folder, stage_schema
 from kpod.runner.registry import STAGES, AnyStage, find_stage
 from kpod.runner.schema import describe, render_schema
+from tests.contract.code import code_digest
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests" / "golden" / "stage_versions.json"
@@ -98,18 +98,6 @@ def _tree(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
-@cache
-def _code(path: Path) -> str:
-    """Digest of what a file does: its syntax tree without docstrings, comments and positions."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    for node in ast.walk(tree):
-        body: Any = getattr(node, "body", None)
-        is_text = isinstance(body, list) and body and isinstance(body[0], ast.Expr)
-        if is_text and isinstance(body[0].value, ast.Constant):
-            del body[0]
-    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()[:16]
-
-
 def _file_of(module: str) -> Path:
     return ROOT.joinpath(*module.split(".")[1:]).with_suffix(".py")
 
@@ -133,7 +121,7 @@ def _files(stage: AnyStage) -> dict[str, str]:
         path = waiting.pop()
         seen.add(path)
         waiting |= _shared_files(path) - seen
-    return {path.relative_to(ROOT).as_posix(): _code(path) for path in sorted(seen)}
+    return {path.relative_to(ROOT).as_posix(): code_digest(path) for path in sorted(seen)}
 
 
 def _facts(uses: str) -> dict[str, Any]:
@@ -180,7 +168,7 @@ def test_the_guard_of_versions_sees_code_and_not_comments(tmp_path: Path) -> Non
     texts = ['"""A."""\nx = 1\n', '"""B."""\nx = 1  # one\n', '"""A."""\nx = 2\n']
     for number, text in enumerate(texts):
         (tmp_path / f"{number}.py").write_text(text, encoding="utf-8")
-    one, same, other = (_code(tmp_path / f"{number}.py") for number in range(3))
+    one, same, other = (code_digest(tmp_path / f"{number}.py") for number in range(3))
 
     assert one == same
     assert one != other

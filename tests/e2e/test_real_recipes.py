@@ -13,11 +13,12 @@ pytestmark = pytest.mark.slow
 
 def test_gsm8k_qwen_runs_on_real_questions_with_local_models(tmp_path: Path) -> None:
     data = real_data("gsm8k")
-    recipe = ROOT / "recipes" / ".test_gsm8k.yaml"
+    recipe = tmp_path / "gsm8k_local.yaml"
     # A stand-in teacher is seldom right: its rationales are made, and the students learn from the set's own solutions.
     recipe.write_text(
-        "extends: [gsm8k_qwen.yaml]\nkpod: 1\nname: gsm8k_local\nstages:\n  reference: {uses: teacher.reference}\n"
-        "  verified: {in: {rationales: reference}}\n",
+        f"extends: [{ROOT / 'recipes' / 'gsm8k_qwen.yaml'}]\nkpod: 1\nname: gsm8k_local\nstages:\n"
+        "  reference: {uses: teacher.reference}\n  verified: {in: {rationales: reference}}\n"
+        "  standard: {in: {rationales: verified}, with: {on_too_long: drop}}\n",
         encoding="utf-8",
     )
     models = [f"stages.{stage}.with={{folder: {BASE}}}" for stage in ("teacher_lm", "student_lm")]
@@ -26,10 +27,7 @@ def test_gsm8k_qwen_runs_on_real_questions_with_local_models(tmp_path: Path) -> 
         "stages.rationales.with.max_new_tokens=24", "stages.standard.with.epochs=3", "stages.standard.with.lora.rank=4",
         "stages.standard.with.lora.alpha=8", "stages.scores.with.max_new_tokens=24",
     ]  # fmt: skip
-    try:
-        archive = run(recipe, tmp_path / "runs", settings)
-    finally:
-        recipe.unlink()
+    archive = run(recipe, tmp_path / "runs", settings)
 
     written = archive.units["rationales"].manifest.outputs["rationales"].num_records
     assert written is not None
@@ -49,7 +47,7 @@ def test_svamp_smollm2_runs_on_real_rationales_with_a_small_model(tmp_path: Path
         f"stages.rationales.with.path={data / 'svamp_gpt35/train.json'}", f"stages.base.with={{folder: {BASE}}}",
         "stages.questions.with.limit={train: 64}", "stages.rationales.with.unknown_questions=count",
         "stages.scores.with.base_prompt.format=plain", "stages.scores.with.max_new_tokens=24",
-        "stages.standard.with.lora={rank: 4, alpha: 8, dropout: 0.0}",
+        "stages.standard.with.lora={rank: 4, alpha: 8, dropout: 0.0}", "stages.standard.with.on_too_long=drop",
     ]  # fmt: skip
 
     archive = run("svamp_smollm2", tmp_path / "runs", settings)

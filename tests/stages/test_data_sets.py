@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from kpod.runner import HubRepository, LocalFile, Question, SettingError, StageError
+from kpod.runner import HubRepository, LocalFile, Question, SettingError, Source, StageError
 from kpod.stages.data import commonsense_qa, gsm8k, svamp, table
 from kpod.stages.data._cells import Choices, answer_text, choice_letter, choice_texts
 from kpod.stages.data._splits import Limit

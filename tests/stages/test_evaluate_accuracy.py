@@ -14,7 +14,8 @@ from kpod.runner.capability import Capability
 from kpod.runner.texts import GeneratedText
 from kpod.stages._lm.artifact import read_spec, write_spec
 from kpod.stages._lm.prompts import PromptConfig, encode_prompt
-from kpod.stages.evaluate.accuracy import Accuracy, Config, prediction, score
+from kpod.stages.evaluate._scoring import prediction, score
+from kpod.stages.evaluate.accuracy import Accuracy, Config
 from tests.stages.fakes import FakeContext
 from tests.stages.tiny_models import tiny_model
 
