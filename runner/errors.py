@@ -73,7 +73,12 @@ class RecipeError(KpodError):
     """Everything that is wrong with a recipe, found before anything ran."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
-        self.problems = tuple(problems)
+        # Stages that are `like` another one share its mistakes: each place is told once.
+        self.problems = tuple(
+            {
+                (problem.where, problem.message): problem for problem in reversed(list(problems))
+            }.values()
+        )[::-1]
         count = len(self.problems)
         assert count, "a RecipeError names at least one problem"
         tail = f"{count} error{'s' if count > 1 else ''}; nothing was run"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,7 @@ class RunOptions:
         offline, refresh: never ask the hub; ask it again.
         substitutes, commits: archived copies of original paths, archived commits of hub names (a rerun).
         capability: of the machine that `auto` settings are resolved for; None = this one.
-        rerun_of: name of the run that is run again.
+        rerun_of, origins: name of the run that is run again, and where its values came from.
     """
 
     runs: Path = Path("runs")
@@ -55,6 +55,7 @@ class RunOptions:
     commits: Mapping[str, str] = field(default_factory=dict)
     capability: Capability | None = None
     rerun_of: str | None = None
+    origins: Mapping[str, str] | None = None
 
     def open_store(self) -> Store:
         """The store that these options name."""
@@ -68,6 +69,8 @@ class Session:
         self.options = options
         self.store = options.open_store()
         recipe = load_recipe(path, settings=options.settings, memo=self.store.memo)
+        if options.origins is not None:
+            recipe = replace(recipe, origins=dict(options.origins))
         self.recipe: Recipe = needed_for(recipe, options.until) if options.until else recipe
         self.forced = self._forced()
         self.capability = options.capability or read_capability()

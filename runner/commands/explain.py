@@ -103,7 +103,12 @@ def _image_lines(image: dict[str, Any]) -> Iterator[str]:
     """The pre-image, a line a fact."""
     seed = "no seed" if image["seed"] is None else f"seed {image['seed']}"
     yield f"version {str(image['version'])[:12]}, {seed}"
-    for part in ("config", "inputs", "sources", "libraries"):
+    for part, noun in (
+        ("config", "config"),
+        ("inputs", "input"),
+        ("sources", "source"),
+        ("libraries", "library"),
+    ):
         for name, value in sorted(image[part].items()):
             text = ", ".join(digest[:12] for digest in value) if part == "inputs" else str(value)
-            yield f"{part[:-1] if part.endswith('s') else part} {name} = {text}"
+            yield f"{noun} {name} = {text}"

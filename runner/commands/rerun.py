@@ -35,6 +35,7 @@ def run(arguments: Namespace) -> int:
         },
         capability=Capability(**archive.facts["capability"]),
         rerun_of=archive.name,
+        origins=archive.origins,
     )
     session = Session(archive.folder / "resolved.yaml", options)
     again = session.run([json_listener if arguments.json else RunConsole(session.recipe)])

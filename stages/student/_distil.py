@@ -183,8 +183,7 @@ def _note(ctx: Context[Config], encoded: Encoded, tally: Tally) -> None:
         "tokens_per_s": tally.processed_tokens / max(tally.seconds, 1e-9),
     }
     facts["summary"] = (
-        f"{tally.step:,} steps over {len(encoded.examples):,} sequences, loss {tally.losses[-1]:.3f},"
-        f" {facts['tokens_per_s']:,.0f} tokens/s"
+        f"{tally.step:,} steps, loss {tally.losses[-1]:.3f}, {facts['tokens_per_s']:,.0f} tokens/s"
     )
     for key, value in facts.items():
         ctx.note(key, value)
