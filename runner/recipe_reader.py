@@ -41,17 +41,25 @@ class RecipeReader:
         self._raise()
         found = self._find_stages()
         self._check_settings(found, plain)
-        self._raise()
-        configs = {stage_id: self._config(stage_id, stage) for stage_id, stage in found.items()}
+        are_settings_sound = not self.problems
         stages = {key: stage for key, stage in found.items() if issubclass(stage, Stage)}
         views = {key: view for key, view in found.items() if issubclass(view, View)}
-        unwired = {key: self._unwired(key, stage) for key, stage in stages.items()}
-        wiring = Wiring(unwired, views=views)
+        wiring = Wiring(
+            {key: self._unwired(key, stage) for key, stage in stages.items()}, views=views
+        )
         wires = wiring.wire_all()
-        self.problems += wiring.problems
+        if len(found) == len(
+            plain["stages"]
+        ):  # with a stage unknown, nobody can say what could be wired
+            self.problems += wiring.problems
         self._check_views(views)
         self._check_primary(found)
         self._check_placement(stages)
+        configs = (
+            {key: self._config(key, stage) for key, stage in found.items()}
+            if are_settings_sound
+            else {}
+        )
         self._raise()
         self._collect_origins(self.node, "")
         placement = plain.get("placement") or {}
