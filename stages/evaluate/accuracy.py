@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from kpod.runner import (
     Context,
@@ -23,7 +23,8 @@ from kpod.runner import (
     Question,
     Stage,
 )
-from kpod.runner.capability import Capability, auto_precision
+from kpod.runner.capability import Capability
+from kpod.stages._lm.precision import resolve_precision
 from kpod.stages._lm.prompts import PromptConfig
 
 if TYPE_CHECKING:
@@ -68,12 +69,8 @@ class Accuracy(Stage[Config]):
     @classmethod
     def resolve(cls, config: Config, capability: Capability, models: Mapping[str, Path]) -> Config:
         """Precision by the machine and the model's width."""
-        if config.precision != "auto":
-            return config
-        from kpod.stages._lm.artifact import read_spec
-
-        chosen = auto_precision(capability, width=read_spec(models["models"]).width)
-        return replace(config, precision=cast(Literal["fp32", "bf16"], chosen))
+        precision = resolve_precision(config.precision, capability, models["models"])
+        return replace(config, precision=precision)
 
     def run(self, ctx: Context[Config]) -> None:
         """Ask the model every question once, and score what it says."""

@@ -27,7 +27,7 @@ from kpod.runner import (
     Stage,
     Volatile,
 )
-from kpod.runner.capability import auto_precision
+from kpod.stages._lm.precision import resolve_precision
 from kpod.stages._lm.prompts import PromptConfig
 from kpod.stages.student._adapter import Lora
 from kpod.stages.student._schedule import ScheduleName
@@ -127,13 +127,8 @@ class CausalLm(Stage[Config]):
     @classmethod
     def resolve(cls, config: Config, capability: Capability, models: Mapping[str, Path]) -> Config:
         """Precision auto, by the width of the model and what the machine is fast at."""
-        if config.precision != "auto":
-            return config
-        from kpod.stages._lm.artifact import read_spec
-
-        width = read_spec(models["model"]).width
-        is_bf16 = auto_precision(capability, width=width) == "bf16"
-        return replace(config, precision="bf16" if is_bf16 else "fp32")
+        precision = resolve_precision(config.precision, capability, models["model"])
+        return replace(config, precision=precision)
 
     def run(self, ctx: Context[Config]) -> None:
         """Encode, train from the checkpoint if there is one, and write the student."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from kpod.runner import (
     Context,
@@ -27,10 +27,11 @@ from kpod.runner import (
     StageError,
     Usage,
 )
-from kpod.runner.capability import Capability, auto_precision
-from kpod.stages._lm.artifact import locate, read_spec
+from kpod.runner.capability import Capability
+from kpod.stages._lm.artifact import locate
 from kpod.stages._lm.completions import end_token_id
 from kpod.stages._lm.decoding import Decoding, check_sampling
+from kpod.stages._lm.precision import resolve_precision
 from kpod.stages._lm.prompts import Prompt, encode_prompts
 from kpod.stages._lm.usage import sum_of_usage
 
@@ -149,10 +150,8 @@ class Local(Stage[Config]):
     @classmethod
     def resolve(cls, config: Config, capability: Capability, models: Mapping[str, Path]) -> Config:
         """Precision by the machine and the model's width."""
-        if config.precision != "auto":
-            return config
-        chosen = auto_precision(capability, width=read_spec(models["model"]).width)
-        return replace(config, precision=cast(Literal["fp32", "bf16"], chosen))
+        precision = resolve_precision(config.precision, capability, models["model"])
+        return replace(config, precision=precision)
 
     def run(self, ctx: Context[Config]) -> None:
         """Ask the model every question, `samples` times."""
