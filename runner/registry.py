@@ -5,8 +5,11 @@ One name, three places: `uses: teacher.local` = stages/teacher/local.py = schema
 
 from __future__ import annotations
 
+import os
+import sys
 from functools import cache
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from kpod.runner.errors import KpodError, nearest
@@ -88,18 +91,40 @@ def suggestion(uses: str) -> str:
 
 @cache
 def _plugins() -> dict[str, str]:
-    """`module:class` of every installed plug-in, by the name it offers."""
-    from importlib.metadata import entry_points
+    """`module:class` of every installed plug-in, by the name it offers; the first on the search path wins.
 
-    return {point.name: point.value for point in entry_points(group=ENTRY_POINT_GROUP)}
+    Reads the entry points as importlib.metadata would, without importing it: that costs 0.06 s, a fifth of a run
+    with nothing to do.
+    """
+    found: dict[str, str] = {}
+    for place in sys.path:
+        try:
+            names = os.listdir(place or ".")  # noqa: PTH208 - names are wanted
+        except OSError:
+            continue
+        for name in sorted(names):
+            if name.endswith((".dist-info", ".egg-info")):
+                path = Path(place or ".") / name / "entry_points.txt"
+                text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+                if f"[{ENTRY_POINT_GROUP}]" in text:
+                    found = {**_entry_points(text), **found}
+    return found
+
+
+def _entry_points(text: str) -> dict[str, str]:
+    """The entry points of our group in an `entry_points.txt`."""
+    from configparser import ConfigParser
+
+    parser = ConfigParser(delimiters=("=",), interpolation=None)
+    parser.optionxform = lambda optionstr: optionstr  # type: ignore[method-assign]
+    parser.read_string(text)
+    return {name: value.strip() for name, value in parser[ENTRY_POINT_GROUP].items()}
 
 
 def code_digest(stage: type) -> str:
     """Digest of what a stage's module does: its syntax tree without docstrings, comments and positions."""
     import ast
     import hashlib
-    import sys
-    from pathlib import Path
 
     module = sys.modules[stage.__module__]
     assert module.__file__ is not None, f"{stage.__module__} has no file"

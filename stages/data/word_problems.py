@@ -13,14 +13,13 @@ import hashlib
 import random
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from kpod.runner import Context, Doc, Ge, MinItems, Output, Question, Stage, StageError
-from kpod.stages.data._phrases import split_words, vocabulary
 from kpod.stages.data._splits import NO_LIMIT, Limit, Part, Placed, Split, publish
-from kpod.stages.data._stories import Problem, equation, story
 
-__all__ = ["Config", "WordProblems", "split_words", "vocabulary"]
+if TYPE_CHECKING:
+    from kpod.stages.data._stories import Problem
 
 Form = Literal["equation", "one_step", "two_step", "three_step", "four_step"]
 _NUM_STEPS: Mapping[Form, int] = {"one_step": 1, "two_step": 2, "three_step": 3, "four_step": 4}
@@ -112,6 +111,8 @@ def _stream(seed: int, split: Split) -> random.Random:
 
 
 def _problem(stream: random.Random, config: Config) -> Problem:
+    from kpod.stages.data._stories import equation, story
+
     form = stream.choice(config.forms)
     if form == "equation":
         return equation(stream)

@@ -17,16 +17,6 @@ from tests.e2e.recipes import ROOT, SHORT, command, executed, run, start, wait_f
 ARMS = ["scores[base]", "scores[answer_only]", "scores[standard]"]
 
 
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("quickstart") / "runs"
-
-
-@pytest.fixture(scope="module")
-def first(runs: Path) -> Archive:
-    return run("quickstart", runs, SHORT)
-
-
 def _digests(archive: Archive) -> dict[str, list[str]]:
     return {
         name: [output.digest for output in unit.manifest.outputs.values()]

@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kpod.runner import Question, StageError
+from kpod.stages.data._phrases import split_words, vocabulary
 from kpod.stages.data._splits import Limit
-from kpod.stages.data.word_problems import Config, WordProblems, split_words, vocabulary
+from kpod.stages.data.word_problems import Config, WordProblems
 from tests.stages.fakes import FakeContext
 
 WORDS = Path(__file__).resolve().parents[2] / "recipes" / "quickstart_words.txt"
