@@ -380,21 +380,3 @@ def test_a_recipe_of_50_megabytes_is_refused_without_being_read(tmp_path: Path) 
         f"the file has 50,000,000 bytes, which is no recipe\n  allowed: at most {MAX_BYTES:,} bytes"
         in said
     )
-
-
-def test_a_recipe_of_200_stages_is_read_in_60_milliseconds() -> None:
-    import sys
-    import time
-
-    if sys.gettrace() is not None:
-        pytest.skip("a tracer is running (coverage), which slows the code several times")
-
-    stage = "  s{}:\n    uses: student.causal_lm\n    in: {{model: m, weights: w}}\n    with: {{epochs: 3, rate: 1e-4, targets: [q, v]}}\n"
-    text = "stages:\n" + "".join(stage.format(number) for number in range(200))
-
-    def seconds() -> float:
-        start = time.process_time()
-        parsed(text)
-        return time.process_time() - start
-
-    assert min(seconds() for _ in range(3)) < 0.06
