@@ -63,11 +63,12 @@ def make_task(root: Path, *, num_steps: int) -> Task:
     from kpod.stages._lm.loading import load_tokenizer
     from kpod.stages._lm.prompts import PromptConfig
     from kpod.stages.data import word_problems
+    from kpod.stages.data._phrases import vocabulary
     from kpod.stages.model import from_config
     from tests.stages.fakes import FakeContext
 
     words = root / "words.txt"
-    words.write_text("\n".join(word_problems.vocabulary()) + "\n", encoding="utf-8")
+    words.write_text("\n".join(vocabulary()) + "\n", encoding="utf-8")
     made = FakeContext(
         config=from_config.Config(words=str(words)), sources={"words": words}, root=root
     )
