@@ -1,4 +1,7 @@
-"""Two archives side by side: values with their origins, environment, outputs and scores; facts only, printing is elsewhere."""
+"""Two archives side by side: values with their origins, environment, outputs and scores; facts only, printing is elsewhere.
+
+What is said of scores here is about these two students on these questions; `seeds.py` speaks of methods.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,11 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from kpod.runner.archive import Archive
+from kpod.runner.archive import Archive, ArchivedUnit
 from kpod.runner.canonical import flat
 from kpod.runner.errors import KpodError
 from kpod.runner.record import Metric, Prediction
+from kpod.runner.significance import mcnemar
 
 Row = tuple[str, ...]
 
@@ -63,12 +67,19 @@ class Score:
     only_b: int
 
     @property
+    def p(self) -> float:
+        """Exact McNemar test: two students that are right equally often would differ this much or more."""
+        return mcnemar(self.only_a, self.only_b)
+
+    @property
     def sentence(self) -> str:
-        """What can be said of these two arms."""
+        """What can be said of these two students."""
         if self.num_shared == 0:
             return "they share no scored question, so nothing can be compared"
         said = f"on {self.num_shared} shared questions: {self.only_b} right only in B, {self.only_a} right only in A"
-        return f"{said}; {'the same questions' if self.a.data == self.b.data else 'the question sets differ'}"
+        p = "p < 0.0001" if self.p < 1e-4 else f"p = {self.p:.4f}"
+        sets = "the same questions" if self.a.data == self.b.data else "the question sets differ"
+        return f"{said}; exact McNemar {p}; {sets}"
 
     def to_json(self) -> dict[str, Any]:
         """As JSON, without the single verdicts."""
@@ -82,6 +93,8 @@ class Score:
             "num_shared": self.num_shared,
             "only_a": self.only_a,
             "only_b": self.only_b,
+            "mcnemar_p": self.p,
+            "students": self.sentence,
         }
 
 
@@ -131,6 +144,17 @@ def _outputs(a: Archive, b: Archive) -> Iterator[Row]:
             yield f"{name}.{output}", "same" if is_same else "differs", told[0], told[1]
 
 
+def scored_units(archive: Archive) -> dict[str, ArchivedUnit]:
+    """The units that scored a model, by the arm's name; by their own where the recipe has several evaluations."""
+    scored = [
+        unit
+        for unit in archive.units.values()
+        if "metrics" in unit.manifest.outputs and unit.element
+    ]
+    is_one_stage = len({unit.stage for unit in scored}) == 1
+    return {str(unit.element) if is_one_stage else unit.name: unit for unit in scored}
+
+
 def arms_of(archive: Archive, only: str | None) -> dict[str, Arm]:
     """The evaluated arms of a run, by name; one of them where `only` names it.
 
@@ -138,14 +162,7 @@ def arms_of(archive: Archive, only: str | None) -> dict[str, Arm]:
         KpodError: there is no such arm.
     """
     arms = {}
-    scored = [
-        unit
-        for unit in archive.units.values()
-        if "metrics" in unit.manifest.outputs and unit.element
-    ]
-    is_one_stage = len({unit.stage for unit in scored}) == 1
-    for unit in scored:
-        arm = str(unit.element) if is_one_stage else unit.name
+    for arm, unit in scored_units(archive).items():
         metric = next(archive.read(unit, "metrics", Metric))
         verdicts = {
             row.question_id: row.is_correct

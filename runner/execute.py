@@ -73,7 +73,7 @@ class Execution:
             self._settle(unit)
         self._remember()
 
-    def inspect(self, stage_id: str, *, limit: int) -> Iterator[InspectedExample]:
+    def inspect(self, stage_id: str, *, limit: int, epoch: int) -> Iterator[InspectedExample]:
         """What the student of that id would train on; the units before it are taken to their results."""
         for unit in self.planner.units:
             if unit.stage.id != stage_id:
@@ -84,7 +84,7 @@ class Execution:
             assert isinstance(stage, Inspectable)
             assert assessment.key is not None
             with self.store.drafting(assessment.key) as draft:
-                yield from stage.inspect(self._context(assessment, draft), limit=limit)
+                yield from stage.inspect(self._context(assessment, draft), limit=limit, epoch=epoch)
 
     def _settle(self, unit: Unit) -> None:
         """Take one unit to its result."""

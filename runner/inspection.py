@@ -46,5 +46,5 @@ class InspectedExample:
 class Inspectable(Protocol):
     """A stage that can show what it would train on."""
 
-    def inspect(self, ctx: Context[Any], *, limit: int) -> Iterator[InspectedExample]:
-        """The first `limit` training sequences of the first epoch, in training order."""
+    def inspect(self, ctx: Context[Any], *, limit: int, epoch: int) -> Iterator[InspectedExample]:
+        """The first `limit` training sequences of an epoch (from 1), in training order."""

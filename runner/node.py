@@ -96,19 +96,29 @@ def dotted(parts: Ordered[str | int]) -> str:
     return text
 
 
-def merge(base: Node, over: Node) -> Node:
+def merge(base: Node, over: Node, *, keeps_null: bool = False) -> Node:
     """`base` with the changes of `over`: maps merge deep, lists and scalars replace, null deletes the key.
 
     Each value keeps the position it was written in; a merged mapping stands where `over` wrote it. Null deletes
-    also where `base` lacks the key, so that the result never depends on which file of several set it.
+    also where `base` lacks the key, so that the result never depends on which file of several set it. In a stage that
+    is `like` another, null is kept, because what it deletes comes from that other stage later (`keeps_null`).
     """
     if not isinstance(over, Mapping):
         return over
     entries = dict(base.entries) if isinstance(base, Mapping) else {}
+    keeps_null = keeps_null or _is_like(over, entries)
     for key, entry in over.entries.items():
         if isinstance(entry.node, Scalar) and entry.node.value is None:
             entries.pop(key, None)
+            if keeps_null and key != "like":
+                entries[key] = entry
             continue
         below = entries[key].node if key in entries else Mapping({}, entry.node.position)
-        entries[key] = Entry(entry.key_position, merge(below, entry.node))
+        entries[key] = Entry(entry.key_position, merge(below, entry.node, keeps_null=keeps_null))
     return Mapping(entries, over.position)
+
+
+def _is_like(over: Mapping, base: dict[str, Entry]) -> bool:
+    """Whether the merged mapping is a stage that says `like`."""
+    said = over.entries.get("like", base.get("like"))
+    return said is not None and isinstance(said.node, Scalar) and said.node.value is not None

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from kpod.runner import document
+from kpod.runner.agreement import Agreement, Configured
 from kpod.runner.canonical import digest_of
 from kpod.runner.config import build_config, local_path_fields
 from kpod.runner.document import Mapping, Node, Scalar
@@ -17,7 +18,7 @@ from kpod.runner.recipe_schema import load_schema, recipe_schema
 from kpod.runner.registry import AnyStage, UnknownStage, find_stage, stage_names, suggestion
 from kpod.runner.schema import validate
 from kpod.runner.stage import Stage, View
-from kpod.runner.wiring import Named, Unwired, Wiring
+from kpod.runner.wiring import Named, Unwired, Wires, Wiring
 
 
 class RecipeReader:
@@ -62,6 +63,7 @@ class RecipeReader:
         )
         self._raise()
         self._collect_origins(self.node, "")
+        self._agree({key: stages[key] for key in wiring.order()}, configs, wires)
         placement = plain.get("placement") or {}
         return Recipe(
             path=self.path,
@@ -154,6 +156,24 @@ class RecipeReader:
         except RecipeError as error:
             self.problems += error.problems
             return None
+
+    def _agree(
+        self, stages: dict[str, type[Stage[Any]]], configs: dict[str, Any], wires: dict[str, Wires]
+    ) -> None:
+        """Fill in the settings that stages share; raises RecipeError where they contradict each other."""
+        agreement = Agreement(
+            {
+                key: Configured(
+                    stage=stage, config=configs[key], wires=wires[key], node=self._stage_node(key)
+                )
+                for key, stage in stages.items()
+            }
+        )
+        agreement.settle()
+        self.problems += agreement.problems
+        self._raise()
+        configs.update(agreement.configs)
+        self.origins.update(agreement.origins)
 
     def _unwired(self, stage_id: str, stage: type[Stage[Any]]) -> Unwired:
         node = self._stage_node(stage_id)

@@ -183,12 +183,12 @@ class Assignment(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Curriculum(Record):
-    """How much of a rationale is input at each epoch.
+    """How much of a rationale is input at each epoch; one entry for every epoch, index 0 is the first.
 
     Args:
         num_steps: steps in the rationale.
-        given: number of input steps at epochs 1, 2, …; 0 = generate all.
-        cut: the character offset where each `given` ends.
+        given: number of input steps; 0 = generate all.
+        cut: the character offset where they end; 0 where nothing is given.
     """
 
     rationale_id: str

@@ -16,20 +16,33 @@ from kpod.runner.errors import KpodError, nearest
 from kpod.runner.stage import Stage, View
 
 STAGES = {
+    "clustering.kmeans": "KMeans",
+    "curriculum.progressive": "Progressive",
+    "curriculum.random": "Random",
+    "curriculum.reversed": "Reversed",
+    "data.asdiv": "Asdiv",
     "data.commonsense_qa": "CommonsenseQa",
     "data.gsm8k": "Gsm8k",
     "data.svamp": "Svamp",
     "data.table": "Table",
     "data.word_problems": "WordProblems",
+    "difficulty.step_count": "StepCount",
+    "difficulty.weighted_nll": "WeightedNll",
     "evaluate.accuracy": "Accuracy",
     "filter.verified": "Verified",
     "model.from_config": "FromConfig",
     "model.pretrained": "Pretrained",
     "report.html": "Html",
     "student.causal_lm": "CausalLm",
+    "student.seq2seq_lm": "Seq2SeqLm",
     "teacher.local": "Local",
     "teacher.recorded": "Recorded",
     "teacher.reference": "Reference",
+    "weighting.mask_learning": "MaskLearning",
+    "weighting.random": "Random",
+    "weighting.rules": "Rules",
+    "weighting.shuffled": "Shuffled",
+    "weighting.uniform": "Uniform",
 }
 
 ENTRY_POINT_GROUP = "kpod.stages"

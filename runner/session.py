@@ -141,9 +141,9 @@ class Session:
         return Archive(writer.folder)
 
     def inspect(
-        self, stage_id: str, *, limit: int, listeners: Sequence[Listener] = ()
+        self, stage_id: str, *, limit: int, epoch: int = 1, listeners: Sequence[Listener] = ()
     ) -> Iterator[InspectedExample]:
-        """The first training sequences of a student; what it reads is made where it is not stored, the student is not."""
+        """The first training sequences of an epoch (from 1) of a student; what it reads is made where it is not stored, the student is not."""
         events, stop = Events(None, list(listeners)), StopRequest()
         self.recipe = needed_for(self.recipe, stage_id)
         self.planner = Planner(
@@ -151,7 +151,7 @@ class Session:
         )
         execution = Execution(self.planner, events, stop, "inspect-batch")
         with stop.listening():
-            yield from execution.inspect(stage_id, limit=limit)
+            yield from execution.inspect(stage_id, limit=limit, epoch=epoch)
 
     def _probe_store(self) -> None:
         """Say at once, and in words, that the store cannot be written."""

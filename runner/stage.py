@@ -36,6 +36,8 @@ class Input(Generic[RecordT]):
         optional: wired only when the recipe names it.
         many: takes a list of sources.
         each: takes a list; the stage is run once for every element (each its own key and entry).
+        agree: settings that this stage shares with the stage behind the wire: equal, or filled in from there.
+        replaces: settings that this optional input stands for: null where it is wired, set where it is not.
     """
 
     record: type[RecordT]
@@ -43,6 +45,8 @@ class Input(Generic[RecordT]):
     optional: bool = False
     many: bool = False
     each: bool = False
+    agree: tuple[str, ...] = ()
+    replaces: tuple[str, ...] = ()
     name: str = ""
 
     def __set_name__(self, owner: type, name: str) -> None:

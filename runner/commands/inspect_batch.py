@@ -19,6 +19,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--examples", type=int, default=2, metavar="N", help="how many sequences (default: 2)"
     )
+    parser.add_argument(
+        "--epoch", type=int, default=1, metavar="E", help="of which epoch, from 1 (default: 1)"
+    )
 
 
 def run(arguments: Namespace) -> int:
@@ -32,7 +35,10 @@ def run(arguments: Namespace) -> int:
     if not issubclass(stage.stage, Inspectable):
         raise KpodError(f"{arguments.stage} ({stage.uses}) trains nothing that could be inspected")
     for example in session.inspect(
-        arguments.stage, limit=arguments.examples, listeners=[RunConsole(session.recipe)]
+        arguments.stage,
+        limit=arguments.examples,
+        epoch=arguments.epoch,
+        listeners=[RunConsole(session.recipe)],
     ):
         _print(example)
     return ExitCode.DONE

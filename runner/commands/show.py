@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import re
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator
-from typing import Any
 
-from kpod.runner.archive import Archive, ArchivedUnit, find_run
+from kpod.runner.archive import Archive, find_run
 from kpod.runner.canonical import flat
 from kpod.runner.commands._options import add_folders
 from kpod.runner.console import say, table
@@ -34,7 +31,10 @@ def run(arguments: Namespace) -> int:
     if arguments.what is None:
         _show_run(archive)
     elif re.fullmatch("(q_)?[0-9a-f]{4,16}", arguments.what):
-        _show_journey(archive, arguments.what.removeprefix("q_"))
+        from kpod.runner.commands._journey import journey_lines
+
+        for line in journey_lines(archive, arguments.what.removeprefix("q_")):
+            say(line)
     else:
         _show_value(archive, arguments.what)
     return ExitCode.DONE
@@ -63,44 +63,3 @@ def _show_value(archive: Archive, dotted: str) -> None:
         raise KpodError(f"{archive.name} has no value '{dotted}'\n{nearest(name, leaves)}".rstrip())
     rows = [(key, value, archive.origins.get(key, "default")) for key, value in found.items()]
     say(table(("value", "", "from"), rows))
-
-
-def _show_journey(archive: Archive, start: str) -> None:
-    """Everything that the run holds about one question, stage by stage."""
-    ids: set[str] = {start}
-    is_found = False
-    for place, row in _records(archive):
-        if not _is_about(row, ids, start):
-            continue
-        is_found = True
-        ids |= {row[name] for name in ("id", "question_id") if name in row}
-        say(place)
-        for name, value in row.items():
-            if value is not None:
-                say(
-                    f"  {name}: {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}"
-                )
-    if not is_found:
-        raise KpodError(f"{archive.name} has no question whose id begins with '{start}'")
-
-
-def _records(archive: Archive) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every record of a run, with `unit.output`."""
-    for unit in archive.units.values():
-        for output, stored in unit.manifest.outputs.items():
-            if stored.num_records is not None:
-                for row in _rows(archive, unit, output):
-                    yield f"{unit.name}.{output}", row
-
-
-def _rows(archive: Archive, unit: ArchivedUnit, output: str) -> Iterator[dict[str, Any]]:
-    path = archive.output_path(unit, output)
-    if path.exists():
-        with path.open(encoding="utf-8") as lines:
-            for line in lines:
-                yield json.loads(line)
-
-
-def _is_about(row: dict[str, Any], ids: set[str], start: str) -> bool:
-    names = [row[name] for name in ("id", "question_id", "rationale_id") if name in row]
-    return any(name in ids or (len(start) >= 4 and name.startswith(start)) for name in names)

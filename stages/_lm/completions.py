@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from kpod.runner import StageError
-from kpod.stages._lm.prompts import SLOT, Prompt, render_chat
+from kpod.stages._lm.prompts import SLOT, Prompt, PromptConfig, render_chat
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -139,3 +139,34 @@ def _writes_leading_space(tokenizer: PreTrainedTokenizerBase) -> bool:
     """Whether a text's first token already holds a space (SentencePiece), so that ours would be a second one."""
     ids = tokenizer("a", add_special_tokens=False)["input_ids"]
     return bool(ids) and str(tokenizer.convert_ids_to_tokens(ids[0])).startswith("\u2581")
+
+
+class RationaleTokens(NamedTuple):
+    """The tokens of a rationale's text, as a student trains on them under the default prompt.
+
+    Args:
+        ids: token ids.
+        spans: the characters (start, end) of the text that each covers.
+    """
+
+    ids: tuple[int, ...]
+    spans: tuple[tuple[int, int], ...]
+
+
+def encode_rationales(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]
+) -> list[RationaleTokens]:
+    """The tokens of rationales alone, in order; none where a text has none. Errors as `encode_completion`."""
+    prompt = PromptConfig().resolve()
+    completions = encode_completions(tokenizer, prompt, [(text, "") for text in texts])
+    rows = []
+    for completion in completions:
+        pairs = [
+            (token, span)
+            for token, span in zip(completion.ids, completion.spans, strict=True)
+            if span is not None
+        ]
+        rows.append(
+            RationaleTokens(tuple(token for token, _ in pairs), tuple(span for _, span in pairs))
+        )
+    return rows

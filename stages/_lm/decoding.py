@@ -1,7 +1,6 @@
 """The decode loop: a batch of prompts, one model call a token, rows leaving as they end.
 
-Letters after the underscore: B rows, T tokens, V vocabulary. Prompts are padded on the left, so that the last column is the
-newest token of every row; padded places are masked and take no position number.
+Letters after the underscore: B rows, T tokens, V vocabulary. How a model is called is in `decoder_steps`.
 """
 
 from __future__ import annotations
@@ -70,10 +69,10 @@ class DecodingBatch:
     """Rows that are decoded together; `step` adds a token to each and returns those that ended.
 
     Args:
-        model: a causal language model in eval mode.
+        model: a language model in eval mode, causal or with an encoder.
         rows: at least one.
         decoding: how tokens are chosen.
-        pad_id: fills the columns left of shorter prompts; masked, so its value does not matter.
+        pad_id: fills the columns of shorter prompts; masked, so its value does not matter.
         end_ids: a row ends with any of these.
         has_stop_text: whether the tokens so far hold a stop text; None where there is none to look for.
     """
@@ -90,24 +89,18 @@ class DecodingBatch:
     ) -> None:
         import torch
 
-        from kpod.stages._lm.key_cache import buffered_cache
+        from kpod.stages._lm.decoder_steps import decoder_steps
 
         device = model.device
-        width = max(len(row.prompt_ids) for row in rows)
         longest = max(row.max_new for row in rows)
-        lengths = [len(row.prompt_ids) for row in rows]
-        padded = [[pad_id] * (width - len(row.prompt_ids)) + [*row.prompt_ids] for row in rows]
-        mask = [[0] * (width - n) + [1] * (n + longest) for n in lengths]
-        self._model = model
         self._rows = list(rows)
         self._decoding = decoding
         self._has_stop_text = has_stop_text
-        self._width = width
         self._num_new = 0
-        self._cache = buffered_cache(model.config, capacity=width + longest)
-        self._input_BT = torch.tensor(padded, device=device)
-        self._mask_BT = torch.tensor(mask, device=device)
-        self._length_B = torch.tensor(lengths, device=device)
+        self._newest_B: Tensor | None = None
+        self._steps = decoder_steps(
+            model, [row.prompt_ids for row in rows], pad_id=pad_id, max_new=longest
+        )
         self._max_new_B = torch.tensor([row.max_new for row in rows], device=device)
         self._new_BT = torch.full((len(rows), longest), pad_id, device=device)
         self._end_ids = torch.tensor(sorted(end_ids), device=device)
@@ -134,15 +127,7 @@ class DecodingBatch:
         """Choose the next token of every row; returns bool [B]: whether it ends the row."""
         import torch
 
-        out = self._model(
-            input_ids=self._input_BT,
-            attention_mask=self._mask_BT[:, : self._width + self._num_new],
-            position_ids=self._positions(),
-            past_key_values=self._cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        logits_BV = out.logits[:, -1].float()
+        logits_BV = self._steps.next_logits(self._newest_B)
         if self._uniform_BT is None:
             next_B = logits_BV.argmax(-1)
         else:
@@ -154,7 +139,7 @@ class DecodingBatch:
             )
         self._new_BT[:, self._num_new] = next_B
         self._num_new += 1
-        self._input_BT = next_B[:, None]
+        self._newest_B = next_B
         is_end_B = torch.isin(next_B, self._end_ids) | (self._max_new_B <= self._num_new)
         if self._has_stop_text is not None:
             texts = self._new_BT[:, : self._num_new].tolist()
@@ -162,15 +147,8 @@ class DecodingBatch:
             is_end_B = is_end_B | torch.tensor(stopped, device=is_end_B.device)
         return is_end_B
 
-    def _positions(self) -> Tensor:
-        """Position numbers of the tokens that go in next, [B, T]; padding takes none."""
-        if self._num_new:
-            return (self._length_B + (self._num_new - 1))[:, None]
-        positions_BT = self._mask_BT[:, : self._width].cumsum(-1) - 1
-        return positions_BT.clamp(min=0)
-
     def _release(self, is_end_B: Tensor) -> list[FinishedRow]:
-        """Take the rows that ended out of the batch and out of the cache."""
+        """Take the rows that ended out of the batch and out of the model's steps."""
         ended = is_end_B.tolist()
         finished = [self._finished(i) for i, has_ended in enumerate(ended) if has_ended]
         self._rows = [
@@ -178,10 +156,9 @@ class DecodingBatch:
         ]
         if self._rows:
             kept_B = (~is_end_B).nonzero(as_tuple=True)[0]
-            self._cache.batch_select_indices(kept_B)
-            self._input_BT = self._input_BT[kept_B]
-            self._mask_BT = self._mask_BT[kept_B]
-            self._length_B = self._length_B[kept_B]
+            assert self._newest_B is not None, "rows end after a step"
+            self._steps.keep(kept_B)
+            self._newest_B = self._newest_B[kept_B]
             self._max_new_B = self._max_new_B[kept_B]
             self._new_BT = self._new_BT[kept_B]
             if self._uniform_BT is not None:

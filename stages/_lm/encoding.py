@@ -1,17 +1,21 @@
-"""Training sequences: questions and rationales as token ids with a weight for every target, joined by id.
+"""Training sequences: questions and rationales as token ids, with a weight and a first target, joined by id.
 
 The mask comes from the very ids that are trained: a completion's tokens are targets, a prompt's are not (PRACTICE 1).
+Weights and cuts stay at the offsets of the whole rationale, whatever an epoch trains of it (KPOD 9, statement 23).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from kpod.runner import Question, Rationale, StageError
+from kpod.runner import Curriculum, Question, Rationale, StageError, TokenWeights
 from kpod.stages._lm.completions import Completion, encode_completions
+from kpod.stages._lm.curricula import first_targets
+from kpod.stages._lm.passages import Passage
 from kpod.stages._lm.prompts import Prompt, encode_prompts
+from kpod.stages._lm.token_weights import project
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -28,26 +32,42 @@ class Example:
         question_id: id of the question.
         prompt_ids: tokens that are only read.
         completion: tokens that follow, with their parts and their spans in the rationale.
-        is_target: one a completion token: whether the loss reads it.
-        weights: one a completion token, >= 0: its share of the loss; counts only where `is_target`.
+        weights: one a completion token, >= 0: its share of the loss; 1 outside the rationale.
+        first_targets: at which completion token the targets begin at epoch 1, 2, …; 0 at every later epoch.
     """
 
     example_id: str
     question_id: str
     prompt_ids: tuple[int, ...]
     completion: Completion
-    is_target: tuple[bool, ...]
     weights: tuple[float, ...]
+    first_targets: tuple[int, ...] = ()
 
     @property
     def num_tokens(self) -> int:
         """Tokens of the whole sequence."""
         return len(self.prompt_ids) + len(self.completion.ids)
 
-    @property
-    def num_targets(self) -> int:
-        """Tokens that the loss reads."""
-        return sum(self.is_target)
+    def first_target(self, epoch: int) -> int:
+        """The completion token at which the targets of an epoch (from 1) begin."""
+        return self.first_targets[epoch - 1] if epoch <= len(self.first_targets) else 0
+
+    def num_targets(self, epoch: int) -> int:
+        """Tokens that the loss of an epoch (from 1) reads."""
+        return len(self.completion.ids) - self.first_target(epoch)
+
+    def passage(self, epoch: int) -> Passage:
+        """What an epoch (from 1) trains: the given steps are context, the rest are targets."""
+        first = self.first_target(epoch)
+        ids = self.completion.ids
+        return Passage((*self.prompt_ids, *ids[:first]), ids[first:], self.weights[first:])
+
+    def sides(self, *, has_encoder: bool) -> tuple[int, int]:
+        """Most tokens that any epoch gives an encoder (0: there is none) and a decoder."""
+        if not has_encoder:
+            return 0, self.num_tokens
+        given = max((0, *self.first_targets))
+        return len(self.prompt_ids) + given + 1, len(self.completion.ids)
 
 
 class Encoded(NamedTuple):
@@ -79,6 +99,9 @@ def encode_examples(
     prompt: Prompt,
     max_length: int,
     on_too_long: OnTooLong = "error",
+    has_encoder: bool = False,
+    weights: Mapping[str, TokenWeights] | None = None,
+    curriculum: Mapping[str, Curriculum] | None = None,
 ) -> Encoded:
     """Every rationale as a training sequence; one a question where the prompt asks for the answer alone.
 
@@ -90,17 +113,24 @@ def encode_examples(
         questions: any; those without a rationale are counted.
         rationales: each for one of the questions.
         prompt: what is said around them.
-        max_length: most tokens a sequence may have; never silently cut.
+        max_length: most tokens a sequence (either side of an encoder-decoder) may have; never silently cut.
         on_too_long: what to do with longer ones.
+        has_encoder: whether the student is an encoder-decoder.
+        weights: of every rationale, checked against its text; None: every token weighs 1.
+        curriculum: of every rationale, checked against its text; None: nothing is given.
 
     Raises:
         StageError: an unknown question, an answer or a target is missing, a sequence is too long, or nothing is left.
     """
     by_id = {question.id: question for question in questions}
     pairs = _pairs(by_id, rationales, prompt)
-    examples = _encode(tokenizer, pairs, prompt)
-    kept = tuple(example for example in examples if example.num_tokens <= max_length)
-    too_long = [example for example in examples if example.num_tokens > max_length]
+    examples = [
+        _shaped(example, pair, weights, curriculum)
+        for example, pair in zip(_encode(tokenizer, pairs, prompt), pairs, strict=True)
+    ]
+    longest = {row.example_id: max(row.sides(has_encoder=has_encoder)) for row in examples}
+    kept = tuple(example for example in examples if longest[example.example_id] <= max_length)
+    too_long = {name: length for name, length in longest.items() if length > max_length}
     if too_long and on_too_long == "error":
         raise _too_long(too_long, len(examples), max_length)
     if not kept:
@@ -112,7 +142,7 @@ def encode_examples(
     have = {rationale.question_id for rationale in rationales}
     return Encoded(
         kept,
-        tuple(example.example_id for example in too_long),
+        tuple(too_long),
         tuple(sorted(by_id.keys() - have)),
     )
 
@@ -167,17 +197,33 @@ def _encode(
             question_id=pair.question.id,
             prompt_ids=tuple(ids),
             completion=completion,
-            is_target=(True,) * len(completion.ids),
             weights=(1.0,) * len(completion.ids),
         )
         for pair, ids, completion in zip(pairs, prompts, completions, strict=True)
     ]
 
 
-def _too_long(too_long: Sequence[Example], num_all: int, max_length: int) -> StageError:
-    longest = max(too_long, key=lambda example: example.num_tokens)
+def _shaped(
+    example: Example,
+    pair: _Pair,
+    weights: Mapping[str, TokenWeights] | None,
+    curriculum: Mapping[str, Curriculum] | None,
+) -> Example:
+    """The example with its rationale's weights and cuts."""
+    spans = example.completion.spans
+    if weights is not None:
+        found = project(weights[example.example_id], pair.rationale, spans)
+        example = replace(example, weights=found)
+    if curriculum is not None:
+        cuts = curriculum[example.example_id].cut
+        example = replace(example, first_targets=first_targets(cuts, pair.rationale, spans))
+    return example
+
+
+def _too_long(too_long: Mapping[str, int], num_all: int, max_length: int) -> StageError:
+    longest = max(too_long, key=lambda name: too_long[name])
     return StageError(
         f"{len(too_long)} of {num_all} training sequences are longer than {max_length} tokens; the longest,"
-        f" {longest.example_id}, has {longest.num_tokens}\n"
+        f" {longest}, has {too_long[longest]}\n"
         "raise max_length (up to the model's context), or set on_too_long: drop to leave them out"
     )

@@ -19,6 +19,7 @@ from kpod.stages._lm.decoding import Decoding, DecodingBatch, FinishedRow, HasSt
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+    from kpod.stages._lm.family import Family
     from kpod.stages._lm.loading import Limits
 
 # Part of every text's key: raise it when a fix changes what is written, and no old text is found again.
@@ -64,6 +65,7 @@ def generate_texts(
     store: TextStore,
     model_facts: Mapping[str, str],
     on_progress: OnProgress,
+    family: Family = "causal",
 ) -> list[GeneratedText]:
     """The text of every request, in their order; texts that are stored are not written again.
 
@@ -77,6 +79,7 @@ def generate_texts(
         store: where texts are looked up and kept.
         model_facts: names the model in the keys: its content digest and its resolved precision.
         on_progress: called after every step; what it raises passes through, after ended texts are stored.
+        family: of the model; where an encoder reads the prompt, the text has a context of its own.
 
     Raises:
         StageError: a prompt is empty or leaves no room in the model's context; nothing is ever cut.
@@ -87,7 +90,7 @@ def generate_texts(
     rows: dict[str, Row] = {}
     for key, request in zip(keys, requests, strict=True):
         if key not in texts and key not in rows:
-            rows[key] = _row(key, request, decoding, limits)
+            rows[key] = _row(key, request, decoding, limits, family)
     total = len(texts) + len(rows)
     on_progress(Progress(len(texts), total, 0))
     if rows:
@@ -179,7 +182,7 @@ def _library_versions() -> Mapping[str, str]:
     return {name: version(name) for name in ("torch", "transformers")}
 
 
-def _row(key: str, request: Request, decoding: Decoding, limits: Limits) -> Row:
+def _row(key: str, request: Request, decoding: Decoding, limits: Limits, family: Family) -> Row:
     """The request as a row; it grows to the token limit or to the end of the context, whichever is nearer."""
     length = len(request.prompt_ids)
     if length == 0:
@@ -188,7 +191,9 @@ def _row(key: str, request: Request, decoding: Decoding, limits: Limits) -> Row:
         )
     room = decoding.max_new_tokens
     if limits.context_tokens is not None:
-        room = min(room, limits.context_tokens - length)
+        left = limits.context_tokens - length
+        is_apart = family == "seq2seq" and left >= 0
+        room = min(room, limits.context_tokens if is_apart else left)
     if room < 1:
         raise StageError(
             f"question {request.asked_by}: its prompt has {length} tokens, but the model's context holds {limits.context_tokens}\n"

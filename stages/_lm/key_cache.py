@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from transformers import DynamicCache
+    from transformers import DynamicCache, EncoderDecoderCache
 
 
 def buffered_cache(config: Any, *, capacity: int) -> DynamicCache:
@@ -30,6 +30,21 @@ def buffered_cache(config: Any, *, capacity: int) -> DynamicCache:
         layer_class(capacity) if type(layer) is DynamicLayer else layer for layer in made.layers
     ]
     return made
+
+
+def encoder_decoder_cache(model: Any, *, capacity: int) -> EncoderDecoderCache:
+    """An empty cache for the decoder of a model: one half for its own tokens, one for the prompt, which is written once.
+
+    Args:
+        model: with an encoder and a decoder.
+        capacity: most tokens of its own that a row will hold.
+    """
+    from transformers import DynamicCache, EncoderDecoderCache
+
+    config = model.get_decoder().config
+    return EncoderDecoderCache(
+        buffered_cache(config, capacity=capacity), DynamicCache(config=config)
+    )
 
 
 @cache

@@ -6,18 +6,19 @@ otherwise; both are set here. Source: PRACTICE 1 (rows 4, 5, 9, 16) and 2.
 
 from __future__ import annotations
 
-import logging
 import os
-import warnings
-from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from kpod.runner import StageError
 from kpod.stages._lm.artifact import read_json_object
+from kpod.stages._lm.family import CAUSAL_ENDINGS
+from kpod.stages._lm.family import Family as Family
+from kpod.stages._lm.family import family as family
+from kpod.stages._lm.quiet import quiet as quiet
+from kpod.stages._lm.sentencepiece_file import t5_tokenizer_of_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     import torch
@@ -25,10 +26,9 @@ if TYPE_CHECKING:
 
     from kpod.stages._lm.artifact import ModelFiles
 
+# Never fp16: Flan-T5's activations overflow in it (KPOD 8.1, 12).
 LoadPrecision = Literal["fp32", "bf16"]
 
-# Said by transformers although all is well; matched by this exact beginning, all else is shown.
-_HARMLESS = "`loss_type=None` was set in the config but it is unrecognized"
 # A folder with none of these has no tokenizer.
 _VOCABULARIES = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt")
 _PAD_CANDIDATES = (
@@ -69,10 +69,14 @@ def tokenizer_of_folder(folder: Path) -> PreTrainedTokenizerBase:
             f"{folder}: no tokenizer in it, none of {', '.join(_VOCABULARIES)}\n"
             "save the tokenizer there: tokenizer.save_pretrained(folder)"
         )
-    with quiet():
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-            str(folder), local_files_only=True, trust_remote_code=False
-        )
+    tokenizer: PreTrainedTokenizerBase
+    if (folder / "spiece.model").is_file() and not (folder / "tokenizer.json").is_file():
+        tokenizer = t5_tokenizer_of_folder(folder)
+    else:
+        with quiet():
+            tokenizer = AutoTokenizer.from_pretrained(
+                str(folder), local_files_only=True, trust_remote_code=False
+            )
     if tokenizer.eos_token_id is None:
         raise StageError(
             f"{folder}: the tokenizer names no end token (eos_token), so no text would ever end\n"
@@ -120,6 +124,28 @@ def read_limits(files: ModelFiles, tokenizer: PreTrainedTokenizerBase) -> Limits
     )
 
 
+def longest_trained(files: ModelFiles) -> int | None:
+    """The longest sequence to train on where a recipe names none, in tokens; for seq2seq, of input and of output each.
+
+    It is the model's context. T5's positions are relative and have no end, so that it writes and reads without a limit; its
+    config names the length it was trained on, n_positions (Flan-T5: 512), and training stays there unless told otherwise.
+    """
+    config = read_json_object(files.weights / "config.json")
+    named = (config.get(name) for name in ("max_position_embeddings", "n_positions"))
+    return next((length for length in named if isinstance(length, int)), None)
+
+
+def load_lm(
+    files: ModelFiles, *, precision: LoadPrecision, device: str, merge: bool = True
+) -> PreTrainedModel:
+    """A model of either family; else as `load_causal_lm`.
+
+    Raises:
+        StageError: the architecture is of neither family, or transformers does not know it.
+    """
+    return _load(files, precision=precision, device=device, merge=merge)
+
+
 def load_causal_lm(
     files: ModelFiles, *, precision: LoadPrecision, device: str, merge: bool = True
 ) -> PreTrainedModel:
@@ -137,9 +163,21 @@ def load_causal_lm(
     Raises:
         StageError: the architecture is no causal language model that transformers knows.
     """
-    import torch
+    if not files.spec.architecture.endswith(CAUSAL_ENDINGS):
+        raise _unknown_class(files)
+    return _load(files, precision=precision, device=device, merge=merge)
 
-    model_class = _causal_lm_class(files)
+
+def _load(
+    files: ModelFiles, *, precision: LoadPrecision, device: str, merge: bool
+) -> PreTrainedModel:
+    import torch
+    import transformers
+
+    is_seq2seq = family(files.spec) == "seq2seq"
+    model_class: Any = getattr(transformers, files.spec.architecture, None)
+    if model_class is None:
+        raise _unknown_class(files)
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
     # An adapter is added to its base in fp32, so that the sum is rounded once.
     is_merged = files.adapter is not None and merge
@@ -150,6 +188,8 @@ def load_causal_lm(
             local_files_only=True,
             use_safetensors=True,
         )
+        if is_seq2seq:
+            _say_whether_tied(model)
         if files.adapter is not None:
             model = _with_adapter(model, files, merge=merge)
     if is_merged:
@@ -159,17 +199,22 @@ def load_causal_lm(
     return found
 
 
-def _causal_lm_class(files: ModelFiles) -> Any:
+def _unknown_class(files: ModelFiles) -> StageError:
     import transformers
 
-    name = files.spec.architecture
-    found = getattr(transformers, name, None)
-    if found is None or not name.endswith(("ForCausalLM", "LMHeadModel")):
-        raise StageError(
-            f"{files.weights}: architecture {name} is no causal language model that transformers"
-            f" {transformers.__version__} knows\nneeded: one like LlamaForCausalLM or Qwen3ForCausalLM"
-        )
-    return found
+    return StageError(
+        f"{files.weights}: architecture {files.spec.architecture} is no causal language model that transformers"
+        f" {transformers.__version__} knows\nneeded: one like LlamaForCausalLM or Qwen3ForCausalLM"
+    )
+
+
+def _say_whether_tied(model: Any) -> None:
+    """Let the config say whether output layer and embedding are one, so that the model is saved as it is.
+
+    transformers 5.23 claims for every T5 that they are; in Flan-T5 they are two.
+    """
+    is_tied = model.get_output_embeddings().weight is model.get_input_embeddings().weight
+    model.config.tie_word_embeddings = is_tied
 
 
 def _with_adapter(model: Any, files: ModelFiles, *, merge: bool) -> Any:
@@ -196,6 +241,7 @@ def reset_generation(model: Any) -> None:
         bos_token_id=kept.bos_token_id,
         eos_token_id=kept.eos_token_id,
         pad_token_id=kept.pad_token_id,
+        decoder_start_token_id=kept.decoder_start_token_id,
     )
 
 
@@ -235,36 +281,3 @@ def _own_threads() -> int:
     import torch
 
     return torch.get_num_threads()
-
-
-class _Harmless(logging.Filter):
-    """Drops the message known to be harmless, and no other."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        return not record.getMessage().startswith(_HARMLESS)
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """No progress bars while files are loaded, and no message that is known to be harmless."""
-    from transformers.utils import logging as transformers_logging
-
-    was_shown = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.disable_progress_bar()
-    quiet = _Harmless()
-    loggers = [
-        logging.getLogger(name)
-        for name in ("transformers.modeling_utils", "transformers.configuration_utils")
-    ]
-    for logger in loggers:
-        logger.addFilter(quiet)
-    try:
-        with warnings.catch_warnings():
-            # peft 0.21 asks transformers 5.23 by a name that goes in its version 6.
-            warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated")
-            yield
-    finally:
-        for logger in loggers:
-            logger.removeFilter(quiet)
-        if was_shown:
-            transformers_logging.enable_progress_bar()

@@ -17,6 +17,8 @@ from kpod.runner import Doc, Question, SettingError, StageError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+    from kpod.stages._lm.family import Family
+
 PromptName = Literal["cot", "answer_only", "custom"]
 PromptFormat = Literal["plain", "chat"]
 Thinking = Literal["off", "on", "keep"]
@@ -216,6 +218,38 @@ def encode_prompts(
     rows: list[list[int]] = encoded["input_ids"]
     start = _start_ids(tokenizer) if prompt.format == "plain" else []
     return [row if row[: len(start)] == start else [*start, *row] for row in rows]
+
+
+def model_inputs(
+    tokenizer: PreTrainedTokenizerBase,
+    prompt: Prompt,
+    questions: Sequence[Question],
+    *,
+    family: Family,
+) -> list[list[int]]:
+    """What a model reads before its first token, in the order of the questions: the prompts, ended where an encoder reads them.
+
+    Errors as `prompt_text`.
+    """
+    rows = encode_prompts(tokenizer, prompt, questions)
+    return [encoder_ids(tokenizer, row) for row in rows] if family == "seq2seq" else rows
+
+
+def encoder_ids(tokenizer: PreTrainedTokenizerBase, prompt_ids: Sequence[int]) -> list[int]:
+    """What the encoder of a sequence-to-sequence model reads: these ids and one end token.
+
+    T5 and Flan-T5 were trained on inputs that end so, and their own tokenizer ends every text so. A newline of a prompt is a
+    space to T5: its vocabulary has no other white space, so lettered choices stand on one line.
+
+    Args:
+        tokenizer: the model's; it names an end token, as `load_tokenizer` saw to.
+        prompt_ids: of `encode_prompts`, and of the input steps behind it where there are any; without an end token.
+
+    Source: Raffel et al. 2020 (T5, arXiv 1910.10683), whose published tokenizer appends the end token to inputs and targets.
+    """
+    end = tokenizer.eos_token_id
+    assert end is not None, "load_tokenizer refuses a tokenizer without end token"
+    return [*prompt_ids, int(end)]
 
 
 def render_chat(

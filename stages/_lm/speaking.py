@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from kpod.stages._lm.artifact import ModelFiles
 from kpod.stages._lm.decoding import Decoding
+from kpod.stages._lm.family import family
 from kpod.stages._lm.generation import Progress, Request, generate_texts
 from kpod.stages._lm.loading import (
     Limits,
     LoadPrecision,
     load_causal_lm,
+    load_lm,
     pick_device,
     read_limits,
     set_threads,
@@ -55,10 +57,12 @@ def write_texts(
         StageError: as `generate_texts`.
     """
     known = read_limits(files, tokenizer)
+    kind = family(files.spec)
+    load_model = load_causal_lm if kind == "causal" else load_lm
 
     def load() -> Any:
         set_threads(ctx.placement)
-        return load_causal_lm(files, precision=precision, device=str(pick_device(ctx.placement)))
+        return load_model(files, precision=precision, device=str(pick_device(ctx.placement)))
 
     return generate_texts(
         load,
@@ -70,6 +74,7 @@ def write_texts(
         store=ctx.records,
         model_facts={"model": files.digest, "precision": precision},
         on_progress=_teller(ctx),
+        family=kind,
     )
 
 

@@ -59,7 +59,7 @@ def add_lora(model: Any, lora: Lora, *, seed: int) -> Any:
         lora_dropout=lora.dropout,
         target_modules=_targets(model, lora.targets),
         bias="none",
-        task_type="CAUSAL_LM",
+        task_type="SEQ_2_SEQ_LM" if model.config.is_encoder_decoder else "CAUSAL_LM",
     )
     with torch.random.fork_rng(devices=_cuda_devices(model)), quiet():
         torch.manual_seed(seed)

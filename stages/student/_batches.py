@@ -1,7 +1,7 @@
 """Which sequences an optimizer step reads, and how they are split into micro-batches of like length.
 
 A step is a fixed number of sequences from a permutation that is a function of seed and epoch; length groups only split
-a step, so the order of training does not depend on them (DESIGN 7). B sequences, T tokens, N targets.
+a step, so the order of training does not depend on them (DESIGN 7).
 """
 
 from __future__ import annotations
@@ -9,14 +9,8 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple
-
-from kpod.stages._lm.encoding import Example
-
-if TYPE_CHECKING:
-    import torch
 
 # What one more micro-batch costs, in tokens: 11 ms at 20,000 tokens/s, measured on the tiny model of the quickstart
 # (d 96, 2 layers, one thread of a Cascade Lake); larger models pay relatively less.
@@ -30,27 +24,23 @@ class StepPlan:
     Args:
         num_examples: training sequences.
         batch_size: sequences an optimizer step; the last step of an epoch takes what is left.
-        epochs: passes over all sequences.
-        max_steps: ends training earlier; None: never.
+        num_steps: optimizer steps of the whole training.
         seed: of the permutations.
     """
 
     num_examples: int
     batch_size: int
-    epochs: int
-    max_steps: int | None
+    num_steps: int
     seed: int
+
+    def of(self, num_steps: int) -> StepPlan:
+        """The same order, ended after so many steps."""
+        return replace(self, num_steps=num_steps)
 
     @property
     def steps_per_epoch(self) -> int:
         """Optimizer steps of a whole epoch."""
         return -(-self.num_examples // self.batch_size)
-
-    @property
-    def num_steps(self) -> int:
-        """Optimizer steps of the whole training."""
-        steps = self.steps_per_epoch * self.epochs
-        return steps if self.max_steps is None else min(steps, self.max_steps)
 
     def epoch(self, step: int) -> int:
         """The epoch, from 1, that a step (from 0) belongs to."""
@@ -72,29 +62,32 @@ def epoch_order(num_examples: int, *, seed: int, epoch: int) -> tuple[int, ...]:
     return tuple(order)
 
 
-def length_groups(lengths: Sequence[int], *, budget_tokens: int) -> list[list[int]]:
+def length_groups(sides: Sequence[tuple[int, int]], *, budget_tokens: int) -> list[list[int]]:
     """Split the sequences of a step into groups that are padded together.
 
     The split is the cheapest one into runs of the sequences sorted by length: padded tokens, plus a fixed cost a
     group, under the budget. A sequence longer than the budget stands alone.
 
     Args:
-        lengths: tokens of each sequence, >= 1.
+        sides: tokens that the encoder (0: there is none) and the decoder read of each sequence.
         budget_tokens: most tokens of a group, padding included.
 
     Returns:
-        Indices into `lengths`, longest group last; every index once.
+        Indices into `sides`, longest group last; every index once.
     """
-    order = sorted(range(len(lengths)), key=lambda index: (lengths[index], index))
+    order = sorted(range(len(sides)), key=lambda index: (sum(sides[index]), index))
     cost = [0] + [0] * len(order)
     first_of = [0] * (len(order) + 1)
     for stop in range(1, len(order) + 1):
-        longest = lengths[order[stop - 1]]
-        choices = [
-            (cost[start] + (stop - start) * longest + _MICRO_BATCH_COST_TOKENS, start)
-            for start in range(stop)
-            if (stop - start) * longest <= budget_tokens or stop - start == 1
-        ]
+        encoder = decoder = 0
+        choices = []
+        for start in range(stop - 1, -1, -1):
+            encoder = max(encoder, sides[order[start]][0])
+            decoder = max(decoder, sides[order[start]][1])
+            padded = (stop - start) * (encoder + decoder)
+            if padded > budget_tokens and stop - start > 1:
+                break
+            choices.append((cost[start] + padded + _MICRO_BATCH_COST_TOKENS, start))
         cost[stop], first_of[stop] = min(choices)
     groups: list[list[int]] = []
     stop = len(order)
@@ -102,48 +95,3 @@ def length_groups(lengths: Sequence[int], *, budget_tokens: int) -> list[list[in
         groups.append(order[first_of[stop] : stop])
         stop = first_of[stop]
     return groups[::-1]
-
-
-class MicroBatch(NamedTuple):
-    """Sequences padded on the right; causal attention never looks at what follows, so no mask is needed.
-
-    Args:
-        inputs: (B, T) int64 token ids, 0 where padded.
-        positions: (N,) int64, where in the flattened B*T the hidden state stands that predicts each target.
-        targets: (N,) int64 ids to predict.
-        weights: (N,) float32 share of the loss of each target, >= 0.
-    """
-
-    inputs: torch.Tensor
-    positions: torch.Tensor
-    targets: torch.Tensor
-    weights: torch.Tensor
-
-
-def pad(examples: Sequence[Example], *, device: torch.device) -> MicroBatch:
-    """The tensors of a group of sequences."""
-    import torch
-
-    width = max(example.num_tokens for example in examples)
-    rows: list[list[int]] = []
-    positions: list[int] = []
-    targets: list[int] = []
-    weights: list[float] = []
-    for row, example in enumerate(examples):
-        ids = [*example.prompt_ids, *example.completion.ids]
-        rows.append(ids + [0] * (width - len(ids)))
-        # Position t predicts token t + 1, so the state before the first completion token predicts it.
-        first = row * width + len(example.prompt_ids) - 1
-        for offset, (token, is_target, weight) in enumerate(
-            zip(example.completion.ids, example.is_target, example.weights, strict=True)
-        ):
-            if is_target:
-                positions.append(first + offset)
-                targets.append(token)
-                weights.append(weight)
-    return MicroBatch(
-        torch.tensor(rows, device=device),
-        torch.tensor(positions, device=device),
-        torch.tensor(targets, device=device),
-        torch.tensor(weights, dtype=torch.float32, device=device),
-    )

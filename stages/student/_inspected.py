@@ -13,19 +13,24 @@ if TYPE_CHECKING:
 
 
 def inspected(
-    example: Example, tokenizer: PreTrainedTokenizerBase, *, evaluation_ids: Sequence[int]
+    example: Example,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    epoch: int,
+    evaluation_ids: Sequence[int],
 ) -> InspectedExample:
-    """The example, beside the ids that evaluation would send for the same question."""
-    context = [(token, False, 0.0) for token in example.prompt_ids]
-    completion = zip(example.completion.ids, example.is_target, example.weights, strict=True)
+    """The example as an epoch (from 1) trains it, beside the ids that evaluation would send for the same question."""
+    passage = example.passage(epoch)
+    context = [(token, False, 0.0) for token in passage.context_ids]
+    targets = [
+        (token, True, weight)
+        for token, weight in zip(passage.target_ids, passage.weights, strict=True)
+    ]
     tokens = tuple(
         InspectedToken(
-            id=token,
-            text=str(tokenizer.decode([token])),
-            is_target=is_target,
-            weight=weight if is_target else 0.0,
+            id=token, text=str(tokenizer.decode([token])), is_target=is_target, weight=weight
         )
-        for token, is_target, weight in (*context, *completion)
+        for token, is_target, weight in (*context, *targets)
     )
     return InspectedExample(
         example_id=example.example_id,

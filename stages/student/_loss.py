@@ -1,15 +1,17 @@
 """The loss of a micro-batch and its gradient, with logits made for targets only.
 
-Source: Eq. 1 of KPOD (sum of the targets' negative log-likelihoods); the hidden states are gathered at target positions
-before the head, so prompt and padding never cost a row of the vocabulary (DESIGN 7). N targets, D width, V vocabulary.
+Source: Eq. 15 of KPOD (each target's negative log-likelihood counts by its weight; all weights 1 is Eq. 1). Hidden states
+are gathered at target positions before the head, so prompt and padding never cost a row of the vocabulary (DESIGN 7).
+N targets, D width, V vocabulary.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from kpod.runner import StageError
-from kpod.stages.student._batches import MicroBatch
+from kpod.stages._lm.parts import Parts
+from kpod.stages._lm.parts import take_apart as take_model_apart
+from kpod.stages._lm.passages import Batch
 from kpod.stages.student._norms import use_fast_norms
 
 if TYPE_CHECKING:
@@ -19,76 +21,33 @@ if TYPE_CHECKING:
 _MAX_LOGITS = 1 << 24
 
 
-class Student(NamedTuple):
-    """A causal language model, taken apart where the loss enters.
-
-    Args:
-        model: the whole, as peft or transformers made it.
-        backbone: token ids to hidden states.
-        head: hidden states to logits.
-        precision: fp32, or bf16 (autocast).
-    """
-
-    model: Any
-    backbone: Any
-    head: Any
-    precision: str
-
-    @property
-    def device(self) -> torch.device:
-        """Where it computes."""
-        return next(self.model.parameters()).device  # type: ignore[no-any-return]
+def take_apart(model: Any, *, precision: str, probe_ids: tuple[int, ...]) -> Parts:
+    """As `parts.take_apart`, with faster norms where they pay; `restore_norms` undoes them."""
+    device = next(model.parameters()).device
+    is_fast = precision == "fp32" and device.type == "cpu"
+    return take_model_apart(
+        model, precision=precision, probe_ids=probe_ids, prepare=use_fast_norms if is_fast else None
+    )
 
 
-def take_apart(model: Any, *, precision: str, probe_ids: tuple[int, ...]) -> Student:
-    """The model's backbone and head, made fast for training and checked to give the model's own logits.
-
-    `restore_norms` undoes what was made fast.
-
-    Raises:
-        StageError: the architecture does something to its logits after the head, which would be left out.
-    """
-    import torch
-
-    causal_lm = model.get_base_model() if hasattr(model, "get_base_model") else model
-    student = Student(model, causal_lm.get_decoder(), causal_lm.get_output_embeddings(), precision)
-    ids_BT = torch.tensor([probe_ids], device=student.device)
-    was_training = model.training
-    model.eval()
-    with torch.no_grad():
-        expected = model(input_ids=ids_BT, use_cache=False).logits.float()
-        if precision == "fp32" and student.device.type == "cpu":
-            use_fast_norms(model)
-        actual = student.head(_hidden(student, ids_BT)).float()
-    model.train(was_training)
-    # Rounding is far smaller than this, a scaling or a soft cap far larger.
-    if not torch.allclose(actual, expected, rtol=1e-2, atol=1e-3):
-        raise StageError(
-            f"{type(causal_lm).__name__} changes its logits after the output layer, which this training loop leaves out\n"
-            "allowed: architectures with a plain output layer, such as Qwen2, Qwen3, Llama, Mistral"
-        )
-    return student
-
-
-def backward(student: Student, batch: MicroBatch, *, denominator: float) -> torch.Tensor:
+def backward(student: Parts, batch: Batch, *, denominator: float) -> torch.Tensor:
     """Add the gradient of sum(weight * nll) / denominator to the parameters.
 
     Args:
         student: in training mode.
         batch: with at least one target.
-        denominator: > 0; for a mean over targets, the number of targets of the whole optimizer step.
+        denominator: > 0, of the whole optimizer step: its targets, sequences or weights (`normalise`).
 
     Returns:
-        Scalar float32 without gradient: this micro-batch's part of the step's loss, in nats a target token.
+        Scalar float32 without gradient: this micro-batch's part of the step's loss, in nats.
     """
     import torch
 
     with torch.autocast(
         student.device.type, dtype=torch.bfloat16, enabled=student.precision == "bf16"
     ):
-        hidden_BTD = _hidden(student, batch.inputs)
-        hidden_ND = hidden_BTD.flatten(0, 1).index_select(0, batch.positions)
-        size = max(1, _MAX_LOGITS // student.head.weight.shape[0])
+        hidden_ND = student.hidden(batch)
+        size = max(1, _MAX_LOGITS // student.output_layer.weight.shape[0])
         if len(batch.targets) <= size:
             loss = _loss(student, hidden_ND, batch.targets, batch.weights, denominator)
             loss.backward()  # type: ignore[no-untyped-call]
@@ -104,12 +63,8 @@ def backward(student: Student, batch: MicroBatch, *, denominator: float) -> torc
     return total
 
 
-def _hidden(student: Student, input_BT: torch.Tensor) -> torch.Tensor:
-    return student.backbone(input_ids=input_BT, use_cache=False).last_hidden_state  # type: ignore[no-any-return]
-
-
 def _loss(
-    student: Student,
+    student: Parts,
     hidden_ND: torch.Tensor,
     target_N: torch.Tensor,
     weight_N: torch.Tensor,

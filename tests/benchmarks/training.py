@@ -102,13 +102,16 @@ def run_ours(task: Task) -> Run:
     model = load_causal_lm(task.files, precision="fp32", device="cpu")
     student = take_apart(model, precision="fp32", probe_ids=task.examples[0].prompt_ids[:8])
     plan = StepPlan(
-        num_examples=len(task.examples), batch_size=BATCH_SIZE, epochs=1, max_steps=None, seed=0
+        num_examples=len(task.examples),
+        batch_size=BATCH_SIZE,
+        seed=0,
+        num_steps=-(-len(task.examples) // BATCH_SIZE),
     )
     schedule = Schedule(
         name="constant", peak=LEARNING_RATE, warmup_frac=0.0, num_steps=plan.num_steps
     )
     training = Training(
-        plan=plan, schedule=schedule, weight_decay=0.0, grad_clip=1.0, micro_batch_tokens=4096,
+        plan=plan, schedule=schedule, normalise="targets", weight_decay=0.0, grad_clip=1.0, micro_batch_tokens=4096,
         checkpoint_every_s=1e9,
     )  # fmt: skip
     ctx = FakeContext(config=None)

@@ -88,6 +88,22 @@ def test_like_takes_another_stage_with_changes_and_null_unwires(folder: Path) ->
     assert found["stages"]["most"]["with"] == {"add": 7}
 
 
+def test_null_reaches_through_like_from_a_recipe_that_extends(folder: Path) -> None:
+    found = composed(
+        folder,
+        """\
+extends: [base.yaml]
+stages:
+  more: {like: next, in: {questions: null}, with: {modulo: null}}
+  most: {like: more, with: {add: null}}
+""",
+        "stages.most.with.modulo=null",
+    )
+
+    assert found["stages"]["more"] == {"uses": "chain.step", "in": {}, "with": {"add": 2}}
+    assert found["stages"]["most"] == {"uses": "chain.step", "in": {}, "with": {}}
+
+
 def test_like_changes_nothing_in_the_stage_it_names(folder: Path) -> None:
     found = composed(folder, BASE + "  more: {like: next, with: {add: 7}}\n")
 

@@ -11,6 +11,7 @@ import pytest
 
 from kpod.runner.archive import list_runs
 from kpod.runner.cli import main
+from kpod.runner.commands import _journey
 from kpod.runner.errors import KpodError, RecipeError
 from kpod.runner.recipe import load_recipe
 from tests.chain import Chain, recipe, seven, step
@@ -50,6 +51,78 @@ def test_a_question_is_followed_through_the_stages_with_or_without_its_prefix(
     assert "s1.questions" in told["q_"]
     with pytest.raises(AssertionError):
         _told(chain, capsys, "show", "last", "q_00000000")
+
+
+def _lesson(chain: Chain, capsys: pytest.CaptureFixture[str], start: str = "") -> str:
+    """The journey of the second of three questions, or of what begins with `start`."""
+    plain = recipe(
+        s1={"uses": "chain.numbers", "with": {"count": 3}},
+        taught={"uses": "school.lesson", "in": {"questions": "s1"}},
+    )
+    archive = chain.run(plain).archive
+    row = json.loads(
+        archive.output_path(archive.units["s1"], "questions").read_text("utf-8").splitlines()[1]
+    )
+    return _told(chain, capsys, "show", "last", start or f"q_{row['id']}")
+
+
+def test_a_journey_tells_each_stage_in_the_order_of_the_graph(
+    chain: Chain, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = _lesson(chain, capsys).splitlines()
+
+    assert [line.split()[0] for line in told if line and not line.startswith(" ")][1:] == [
+        "s1.questions", "taught.clusters", "taught.curriculum", "taught.difficulty", "taught.rationales",
+        "taught.weights",
+    ]  # fmt: skip
+
+
+def test_a_journey_shows_weights_below_the_words_and_what_each_epoch_generates(
+    chain: Chain, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = _lesson(chain, capsys)
+
+    assert "  gold answer: 1  (numeric, train, chain)\n" in told
+    assert "by book, ended by recorded, correct, answer 4\n    Two and two. Makes� four.\n" in told
+    assert "    Two  and  two. Makes� four.\n    0.90 0.05 0.80 0.20   1.00\n" in told
+    assert "    step 2    0.250  Makes� four.\n" in told
+    assert "  cluster 1, with 1 of 3 questions in 2 clusters\n" in told
+    assert (
+        "  epoch 1 to 2: 1 given, 1 generated\n    input      Two and two.\n    generated  Makes� four.\n"
+        "  epoch 3: 0 given, 2 generated\n"
+    ) in told
+    assert "\x1b" not in told
+
+
+def test_a_record_of_an_unknown_type_is_shown_field_by_field(
+    chain: Chain, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_journey, "_KNOWN", {})
+
+    told = _lesson(chain, capsys)
+
+    assert "  answer: 1\n" in told
+    assert "  cluster: 1\n" in told
+
+
+def test_the_beginning_of_several_ids_is_refused_with_the_ids(
+    chain: Chain, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chain.run(recipe(s1={"uses": "chain.numbers", "with": {"count": 600}}))
+    ids = [json.loads(line)["id"] for line in _questions(chain)]
+    starts = [name[:4] for name in ids]
+    start = next(start for start in starts if starts.count(start) > 1)
+
+    assert main(["show", "last", f"q_{start}", "--runs", str(chain.runs)]) == 2
+    said = capsys.readouterr().err
+    assert f"q_{start} fits 2 questions" in said
+    assert said.count(f"q_{start}") == 3
+
+
+def _questions(chain: Chain) -> list[str]:
+    archive = list_runs(chain.runs)[-1]
+    path = archive.output_path(archive.units["s1"], "questions")
+    return path.read_text(encoding="utf-8").splitlines()
 
 
 def test_a_failed_run_is_listed_with_why_it_failed(

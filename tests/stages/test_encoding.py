@@ -62,9 +62,9 @@ def test_the_prompt_is_what_evaluation_sends_and_all_that_follows_is_target() ->
     (example,) = encode([asked], [rationale(asked)]).examples
 
     assert list(example.prompt_ids) == encode_prompt(tokenizer(), PromptConfig().resolve(), asked)
-    assert all(example.is_target)
+    assert example.passage(1).target_ids == example.completion.ids
     assert example.completion.ids[-1] == tokenizer().eos_token_id
-    assert example.num_targets == len(example.completion.ids)
+    assert example.num_targets(1) == len(example.completion.ids)
 
 
 def test_answer_only_trains_once_on_each_question_that_has_a_rationale() -> None:

@@ -5,22 +5,21 @@ from __future__ import annotations
 import itertools
 
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kpod.stages._lm.completions import Completion
-from kpod.stages._lm.encoding import Example
-from kpod.stages.student._batches import StepPlan, epoch_order, length_groups, pad
+from kpod.stages.student._batches import StepPlan, epoch_order, length_groups
 from kpod.stages.student._schedule import Schedule, ScheduleName
+from kpod.stages.student._steps import steps_of_epochs
 
 
 def plan(
     num_examples: int, *, batch_size: int = 4, epochs: int = 3, max_steps: int | None = None
 ) -> StepPlan:
-    return StepPlan(
-        num_examples=num_examples, batch_size=batch_size, epochs=epochs, max_steps=max_steps, seed=1
+    num_steps = steps_of_epochs(
+        num_examples, batch_size=batch_size, epochs=epochs, max_steps=max_steps
     )
+    return StepPlan(num_examples=num_examples, batch_size=batch_size, num_steps=num_steps, seed=1)
 
 
 @settings(max_examples=40, deadline=None)
@@ -51,38 +50,26 @@ def test_max_steps_ends_training_early_and_never_late() -> None:
 
 
 @settings(max_examples=100, deadline=None)
-@given(lengths=st.lists(st.integers(1, 300), min_size=1, max_size=40), budget=st.integers(1, 2000))
+@given(
+    sides=st.lists(st.tuples(st.integers(0, 99), st.integers(1, 300)), min_size=1, max_size=40),
+    budget=st.integers(1, 2000),
+)
 def test_length_groups_hold_every_sequence_once_under_the_budget(
-    lengths: list[int], budget: int
+    sides: list[tuple[int, int]], budget: int
 ) -> None:
-    groups = length_groups(lengths, budget_tokens=budget)
+    groups = length_groups(sides, budget_tokens=budget)
 
-    assert sorted(itertools.chain(*groups)) == list(range(len(lengths)))
+    assert sorted(itertools.chain(*groups)) == list(range(len(sides)))
     for group in groups:
-        assert len(group) == 1 or max(lengths[index] for index in group) * len(group) <= budget
+        encoder, decoder = (max(sides[index][side] for index in group) for side in (0, 1))
+        assert len(group) == 1 or (encoder + decoder) * len(group) <= budget
 
 
 def test_sequences_of_like_length_are_padded_together() -> None:
-    assert length_groups([10, 400, 10, 410], budget_tokens=4096) == [[0, 2], [1, 3]]
-
-
-def test_a_hidden_state_predicts_the_token_after_it() -> None:
-    example = Example(
-        example_id="a", question_id="q", prompt_ids=(1, 2),
-        completion=Completion(ids=(3, 4, 5), parts=("rationale", "answer", "end"), spans=(None,) * 3),
-        is_target=(False, True, True), weights=(1.0, 0.5, 1.0),
-    )  # fmt: skip
-    short = Example(
-        example_id="b", question_id="q", prompt_ids=(6,),
-        completion=Completion(ids=(7,), parts=("end",), spans=(None,)), is_target=(True,), weights=(1.0,),
-    )  # fmt: skip
-
-    batch = pad([short, example], device=torch.device("cpu"))
-
-    assert batch.inputs.tolist() == [[6, 7, 0, 0, 0], [1, 2, 3, 4, 5]]
-    assert batch.targets.tolist() == [7, 4, 5]
-    assert batch.inputs.flatten()[batch.positions].tolist() == [6, 3, 4]
-    assert batch.weights.tolist() == [1.0, 0.5, 1.0]
+    assert length_groups([(0, 10), (0, 400), (0, 10), (0, 410)], budget_tokens=4096) == [
+        [0, 2],
+        [1, 3],
+    ]
 
 
 @pytest.mark.parametrize(

@@ -13,11 +13,13 @@ from kpod.runner import Interrupted, StageError
 from kpod.stages._lm.completions import Completion
 from kpod.stages._lm.encoding import Example
 from kpod.stages._lm.loading import load_causal_lm
+from kpod.stages._lm.parts import Parts
+from kpod.stages._lm.passages import Batch, pad
 from kpod.stages.student import _loss
 from kpod.stages.student._adapter import Lora, add_lora
-from kpod.stages.student._batches import StepPlan, pad
+from kpod.stages.student._batches import StepPlan
 from kpod.stages.student._loop import Training, train
-from kpod.stages.student._loss import Student, backward, take_apart
+from kpod.stages.student._loss import backward, take_apart
 from kpod.stages.student._schedule import Schedule
 from tests.stages.fakes import FakeContext
 from tests.stages.tiny_models import tiny_files
@@ -33,14 +35,18 @@ def example(number: int, *, prompt: int, targets: int) -> Example:
         completion=Completion(
             ids=ids[prompt:], parts=("rationale",) * targets, spans=(None,) * targets
         ),
-        is_target=(True,) * targets, weights=(1.0,) * targets,
+        weights=(1.0,) * targets,
     )  # fmt: skip
+
+
+def batch_of(examples: list[Example]) -> Batch:
+    return pad([one.passage(1) for one in examples], device=CPU)
 
 
 EXAMPLES = [example(n, prompt=3 + n % 4, targets=5 + n * 3 % 11) for n in range(12)]
 
 
-def fresh(*, dropout: float | None = None, precision: str = "fp32") -> Student:
+def fresh(*, dropout: float | None = None, precision: str = "fp32") -> Parts:
     model: Any = load_causal_lm(tiny_files(), precision="fp32", device="cpu")
     if dropout is not None:
         model = add_lora(model, Lora(rank=4, dropout=dropout), seed=5)
@@ -48,15 +54,15 @@ def fresh(*, dropout: float | None = None, precision: str = "fp32") -> Student:
 
 
 def training(*, micro_batch_tokens: int = 4096, every_s: float = 1e9, steps: int = 9) -> Training:
-    plan = StepPlan(num_examples=len(EXAMPLES), batch_size=5, epochs=3, max_steps=steps, seed=2)
+    plan = StepPlan(num_examples=len(EXAMPLES), batch_size=5, num_steps=steps, seed=2)
     return Training(
         plan=plan,
         schedule=Schedule(name="cosine", peak=1e-2, warmup_frac=0.1, num_steps=plan.num_steps),
-        weight_decay=0.01, grad_clip=1.0, micro_batch_tokens=micro_batch_tokens, checkpoint_every_s=every_s,
+        normalise="targets", weight_decay=0.01, grad_clip=1.0, micro_batch_tokens=micro_batch_tokens, checkpoint_every_s=every_s,
     )  # fmt: skip
 
 
-def weights(student: Student) -> dict[str, torch.Tensor]:
+def weights(student: Parts) -> dict[str, torch.Tensor]:
     return {
         name: value.detach().clone()
         for name, value in student.model.named_parameters()
@@ -67,11 +73,7 @@ def weights(student: Student) -> dict[str, torch.Tensor]:
 def gradient(groups: list[list[int]], *, denominator: float) -> tuple[float, torch.Tensor]:
     student = fresh()
     loss = sum(
-        float(
-            backward(
-                student, pad([EXAMPLES[i] for i in group], device=CPU), denominator=denominator
-            )
-        )
+        float(backward(student, batch_of([EXAMPLES[i] for i in group]), denominator=denominator))
         for group in groups
     )
     return loss, torch.cat([value.grad.flatten() for value in student.model.parameters()])
@@ -86,7 +88,7 @@ def plain_loss(model: Any, batch: list[Example]) -> torch.Tensor:
         nats = nats + torch.nn.functional.cross_entropy(
             logits, torch.tensor(one.completion.ids), reduction="sum"
         )
-    return nats / sum(one.num_targets for one in batch)
+    return nats / sum(one.num_targets(1) for one in batch)
 
 
 @pytest.mark.parametrize(
@@ -101,7 +103,7 @@ def test_loss_and_gradient_of_a_step_equal_plain_cross_entropy_however_it_is_spl
     expected.backward()
     expected_gradient = torch.cat([value.grad.flatten() for value in model.parameters()])
 
-    loss, actual = gradient(groups, denominator=sum(one.num_targets for one in batch))
+    loss, actual = gradient(groups, denominator=sum(one.num_targets(1) for one in batch))
 
     assert loss == pytest.approx(float(expected.detach()), abs=1e-5)
     torch.testing.assert_close(actual, expected_gradient, rtol=1e-4, atol=1e-5)
@@ -118,7 +120,7 @@ def test_logits_in_pieces_give_the_same_gradient(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_token_of_weight_nothing_adds_nothing() -> None:
-    batch = pad(EXAMPLES[:2], device=CPU)
+    batch = batch_of(EXAMPLES[:2])
     student = fresh()
 
     loss = backward(student, batch._replace(weights=batch.weights * 0), denominator=10)
@@ -162,11 +164,11 @@ def test_the_loss_curve_equals_plain_training_with_adamw(tmp_path: Path) -> None
 
 
 def test_a_small_model_learns_eight_sequences_by_heart(tmp_path: Path) -> None:
-    plan = StepPlan(num_examples=8, batch_size=8, epochs=70, max_steps=None, seed=0)
+    plan = StepPlan(num_examples=8, batch_size=8, num_steps=70, seed=0)
     settings = Training(
         plan=plan,
         schedule=Schedule(name="constant", peak=2e-2, warmup_frac=0.0, num_steps=70),
-        weight_decay=0.0, grad_clip=1.0, micro_batch_tokens=4096, checkpoint_every_s=1e9,
+        normalise="targets", weight_decay=0.0, grad_clip=1.0, micro_batch_tokens=4096, checkpoint_every_s=1e9,
     )  # fmt: skip
 
     tally = train(FakeContext(config=None, root=tmp_path), fresh(), EXAMPLES[:8], settings)
@@ -264,7 +266,7 @@ def test_the_global_random_numbers_are_left_as_they_were(tmp_path: Path) -> None
 def test_a_loss_that_is_not_finite_stops_training_and_names_the_examples(tmp_path: Path) -> None:
     student = fresh()
     with torch.no_grad():
-        student.head.weight[0, 0] = torch.nan
+        student.output_layer.weight[0, 0] = torch.nan
     settings = training()
 
     with pytest.raises(StageError) as raised:

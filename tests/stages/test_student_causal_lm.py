@@ -133,7 +133,7 @@ def test_losses_and_tokens_are_noted_and_the_loss_falls() -> None:
     assert ctx.notes["examples"] == 20
     targets = [
         token
-        for example in CausalLm().inspect(ctx, limit=20)
+        for example in CausalLm().inspect(ctx, limit=20, epoch=1)
         for token in example.tokens
         if token.is_target
     ]
@@ -160,7 +160,7 @@ def test_a_volatile_setting_changes_no_byte(change: dict[str, Any]) -> None:
 
 
 def test_inspect_shows_targets_weights_and_that_evaluation_sends_the_same_prompt() -> None:
-    examples = list(CausalLm().inspect(context(), limit=3))
+    examples = list(CausalLm().inspect(context(), limit=3, epoch=1))
 
     assert len(examples) == 3
     for example in examples:

@@ -1,6 +1,6 @@
 """All that a training needs to go on as if nothing had happened, in one file that is there whole or not at all.
 
-Order, learning rate and dropout are functions of seed and step, so no random state is kept: the step tells them.
+Order, learning rate and random draws are functions of seed and step, so no random state is kept: the step tells them.
 The file is safetensors: weights and Adam's moments as tensors, the rest as JSON in its header.
 """
 
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,35 +20,11 @@ _NAME = "training.safetensors"
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
-@dataclass(slots=True, kw_only=True)
-class Tally:
-    """What a training has done so far.
-
-    Args:
-        step: optimizer steps done.
-        epoch_nats: weighted nats of every epoch begun, summed over its targets.
-        epoch_targets: target tokens of every epoch begun.
-        processed_tokens: prompt and completion tokens read, without padding.
-        padded_tokens: tokens computed, with padding.
-        seconds: time spent in steps, over all attempts.
-    """
-
-    step: int = 0
-    epoch_nats: list[float] = field(default_factory=list)
-    epoch_targets: list[int] = field(default_factory=list)
-    processed_tokens: int = 0
-    padded_tokens: int = 0
-    seconds: float = 0.0
-
-    @property
-    def losses(self) -> list[float]:
-        """Mean nats a target token of every epoch begun."""
-        return [nats / n for nats, n in zip(self.epoch_nats, self.epoch_targets, strict=True)]
-
-
-def save(
+def save_state(
     folder: Path,
-    tally: Tally,
+    facts: Mapping[str, Any],
+    *,
+    step: int,
     parameters: Mapping[str, torch.Tensor],
     optimizer: torch.optim.Optimizer,
 ) -> None:
@@ -57,32 +32,31 @@ def save(
 
     Args:
         folder: where it stands; an older state there is replaced.
-        tally: how far training is.
+        facts: what the training wants back, as JSON holds it.
+        step: optimizer steps done.
         parameters: the trained ones, by name, in the order the optimizer was given them.
-        optimizer: AdamW over exactly these.
+        optimizer: AdamW over exactly these; a parameter that never had a gradient has no moments.
     """
     from safetensors.torch import save as to_bytes
 
     tensors = {f"weight/{name}": value.detach().cpu() for name, value in parameters.items()}
     for name, parameter in parameters.items():
-        moments = optimizer.state[parameter]
-        tensors |= {f"{moment}/{name}": moments[moment].cpu() for moment in _MOMENTS}
+        moments = optimizer.state.get(parameter, {})
+        tensors |= {f"{m}/{name}": moments[m].cpu() for m in _MOMENTS if m in moments}
     data = to_bytes(
         {name: tensor.contiguous() for name, tensor in tensors.items()},
-        metadata={"tally": json.dumps(asdict(tally))},
+        metadata={"facts": json.dumps(dict(facts)), "step": str(step)},
     )
     _write_whole(folder / _NAME, data)
 
 
-def load(
-    folder: Path,
-    parameters: Mapping[str, torch.Tensor],
-    optimizer: torch.optim.Optimizer,
-) -> Tally:
-    """Put back what `save` wrote; a new tally where there is nothing.
+def load_state(
+    folder: Path, *, parameters: Mapping[str, torch.Tensor], optimizer: torch.optim.Optimizer
+) -> dict[str, Any] | None:
+    """Put back what `save_state` wrote, and return its facts; None where there is nothing.
 
     Args:
-        folder: as for `save`.
+        folder: as for `save_state`.
         parameters: filled in place.
         optimizer: given its moments.
     """
@@ -91,18 +65,21 @@ def load(
 
     path = folder / _NAME
     if not path.exists():
-        return Tally()
+        return None
     file: Any
     with safe_open(path, framework="pt") as file, torch.no_grad():
-        tally = Tally(**json.loads(file.metadata()["tally"]))
+        header = file.metadata()
+        step, held = float(header["step"]), set(file.keys())
+        facts: dict[str, Any] = json.loads(header["facts"])
         state = {}
         for index, (name, parameter) in enumerate(parameters.items()):
             parameter.copy_(file.get_tensor(f"weight/{name}"))
-            moments = {moment: file.get_tensor(f"{moment}/{name}") for moment in _MOMENTS}
-            state[index] = {"step": torch.tensor(float(tally.step)), **moments}
+            if f"{_MOMENTS[0]}/{name}" in held:
+                moments = {moment: file.get_tensor(f"{moment}/{name}") for moment in _MOMENTS}
+                state[index] = {"step": torch.tensor(step), **moments}
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": state, "param_groups": groups})
-    return tally
+    return facts
 
 
 def _write_whole(path: Path, data: bytes) -> None:

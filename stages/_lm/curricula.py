@@ -1,0 +1,83 @@
+"""A curriculum on the tokens of a student: which of them are given, and which it must write, at every epoch.
+
+A token belongs to the step of its first non-space character (DESIGN 7), so a token is given or written, never half.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+
+from kpod.runner import Curriculum, Rationale, StageError
+
+
+def curriculum_by_rationale(
+    curriculum: Iterable[Curriculum], rationales: Iterable[Rationale]
+) -> dict[str, Curriculum]:
+    """The curriculum of each of these rationales, by id, checked against its text.
+
+    Rows of rationales that are not among these are passed over.
+
+    Raises:
+        StageError: a rationale has no row or two, or a row does not fit its text.
+    """
+    by_id: dict[str, Curriculum] = {}
+    for row in curriculum:
+        if row.rationale_id in by_id:
+            raise StageError(
+                f"rationale {row.rationale_id} stands twice in the curriculum\nwire one curriculum, not two"
+            )
+        by_id[row.rationale_id] = row
+    rows = list(rationales)
+    missing = [row.id for row in rows if row.id not in by_id]
+    if missing:
+        raise StageError(
+            f"{len(missing)} of {len(rows)} rationales are not in the curriculum: {', '.join(missing[:3])}\n"
+            "wire a curriculum that was made from the same rationales"
+        )
+    for rationale in rows:
+        _check(by_id[rationale.id], rationale.text)
+    return {row.id: by_id[row.id] for row in rows}
+
+
+def _check(row: Curriculum, text: str) -> None:
+    is_whole = len(row.given) == len(row.cut) and all(
+        0 <= given <= row.num_steps and 0 <= cut <= len(text) and (given > 0) == (cut > 0)
+        for given, cut in zip(row.given, row.cut, strict=False)
+    )
+    if not is_whole:
+        raise StageError(
+            f"curriculum of rationale {row.rationale_id}: {row.num_steps} steps, given {list(row.given)},"
+            f" cut {list(row.cut)} do not fit a text of {len(text)} characters\n"
+            "make it again from this rationale; each epoch has one entry in both, 0 where nothing is given"
+        )
+
+
+def first_targets(
+    cuts: Sequence[int], text: str, spans: Sequence[tuple[int, int] | None]
+) -> tuple[int, ...]:
+    """At which token the targets begin, for each cut.
+
+    Args:
+        cuts: characters of the rationale that are given, by epoch.
+        text: the rationale's.
+        spans: the characters each token of the completion covers, in order; None outside the rationale.
+
+    Returns:
+        Indices of tokens; where the whole rationale is given, of the first token after it.
+    """
+    inside = [index for index, span in enumerate(spans) if span is not None]
+    starts = [_first_solid(text, span) for span in spans if span is not None]
+    after = inside[-1] + 1 if inside else 0
+    found = {0: 0}
+    for cut in cuts:
+        if cut not in found:
+            place = bisect_left(starts, cut)
+            found[cut] = inside[place] if place < len(inside) else after
+    return tuple(found[cut] for cut in cuts)
+
+
+def _first_solid(text: str, span: tuple[int, int]) -> int:
+    """Offset of a token's first character that is no white space; its start where it has none."""
+    start, end = span
+    return next((at for at in range(start, end) if not text[at].isspace()), start)

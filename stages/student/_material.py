@@ -1,0 +1,149 @@
+"""What a student trains on: its inputs read, joined by id and encoded, and how many steps that makes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+from kpod.runner import Context, Input, Rationale, StageError
+from kpod.stages._lm.artifact import ModelFiles, read_json_object
+from kpod.stages._lm.curricula import curriculum_by_rationale, first_targets
+from kpod.stages._lm.encoding import Encoded, encode_examples
+from kpod.stages._lm.loading import family, load_tokenizer
+from kpod.stages._lm.prompts import Prompt
+from kpod.stages._lm.token_weights import weights_by_rationale
+from kpod.stages.student._batches import StepPlan
+from kpod.stages.student._steps import Spent, steps_of_epochs, steps_within, target_budget
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from kpod.stages.student._settings import Config
+    from kpod.stages.student.causal_lm import CausalLm
+    from kpod.stages.student.seq2seq_lm import Seq2SeqLm
+
+    AnyStudent: TypeAlias = CausalLm | Seq2SeqLm
+
+
+class Material(NamedTuple):
+    """All that a training needs but the model.
+
+    Args:
+        prompt: what the student reads and says.
+        tokenizer: its own.
+        encoded: the training sequences.
+        plan: which of them every optimizer step reads.
+        spent: where a budget says when training ends.
+    """
+
+    prompt: Prompt
+    tokenizer: PreTrainedTokenizerBase
+    encoded: Encoded
+    plan: StepPlan
+    spent: Spent | None
+
+
+def gather(ctx: Context[Config], stage: AnyStudent, files: ModelFiles) -> Material:
+    """Read and encode what the recipe wired.
+
+    Raises:
+        StageError: an id is missing or unknown, or weights or a curriculum do not fit the rationales or the prompt.
+    """
+    config = ctx.config
+    prompt = config.prompt.resolve()
+    tokenizer = load_tokenizer(files)
+    rationales = list(ctx.read(stage.rationales))
+    _check_prompt(ctx, stage, prompt)
+    encoded = encode_examples(
+        tokenizer,
+        questions=ctx.read(stage.questions),
+        rationales=rationales,
+        prompt=prompt,
+        max_length=_max_length(config, files),
+        on_too_long=config.on_too_long,
+        has_encoder=family(files.spec) == "seq2seq",
+        weights=weights_by_rationale(ctx.read(stage.weights), rationales)
+        if ctx.is_wired(stage.weights)
+        else None,
+        curriculum=curriculum_by_rationale(ctx.read(stage.curriculum), rationales)
+        if ctx.is_wired(stage.curriculum)
+        else None,
+    )
+    plan, spent = _plan(ctx, stage, encoded, rationales)
+    return Material(prompt, tokenizer, encoded, plan, spent)
+
+
+def _check_prompt(ctx: Context[Config], stage: AnyStudent, prompt: Prompt) -> None:
+    """Weights and cuts belong to a rationale that stands before the answer."""
+    inputs: dict[str, Input[Any]] = {
+        "weights": stage.weights,
+        "curriculum": stage.curriculum,
+        "budget": stage.budget,
+    }
+    wired = [name for name, source in inputs.items() if ctx.is_wired(source)]
+    if not wired:
+        return
+    if not prompt.has_rationale:
+        raise StageError(
+            f"the prompt '{prompt.name}' has no rationale, but {' and '.join(wired)} of rationales"
+            f" {'is' if len(wired) == 1 else 'are'} wired\n"
+            f"unwire with in: {{{wired[0]}: null}}, or use a prompt with {{rationale}}"
+        )
+    answer = prompt.template.find("{answer}")
+    if "curriculum" in wired and 0 <= answer < prompt.template.find("{rationale}"):
+        raise StageError(
+            "the prompt has its answer before its rationale, so a curriculum would give the answer away\n"
+            "put {rationale} before {answer}, or unwire with in: {curriculum: null}"
+        )
+
+
+def _plan(
+    ctx: Context[Config], stage: AnyStudent, encoded: Encoded, rationales: list[Rationale]
+) -> tuple[StepPlan, Spent | None]:
+    config, num_examples = ctx.config, len(encoded.examples)
+    epochs = config.epochs
+    is_budget = ctx.is_wired(stage.budget)
+    if is_budget and (epochs is not None or config.max_steps is not None):
+        raise StageError(
+            f"got a budget and epochs: {epochs}, max_steps: {config.max_steps}; a budget says by itself when training ends\n"
+            "set epochs: null and max_steps: null, or unwire the budget"
+        )
+    if not is_budget and epochs is None:
+        raise StageError("epochs is null, and no budget is wired\nset epochs, or wire a budget")
+    plan = StepPlan(
+        num_examples=num_examples, batch_size=config.batch_size, seed=ctx.seed,
+        num_steps=steps_of_epochs(
+            num_examples, batch_size=config.batch_size, epochs=epochs or 1, max_steps=config.max_steps
+        ),
+    )  # fmt: skip
+    if not is_budget:
+        return plan, None
+    spent = steps_within(_budget(ctx, stage, encoded, rationales), encoded.examples, plan)
+    return plan.of(spent.num_steps), spent
+
+
+def _budget(
+    ctx: Context[Config], stage: AnyStudent, encoded: Encoded, rationales: list[Rationale]
+) -> int:
+    """Target tokens of the curriculum that is the budget, under this student's tokenizer."""
+    texts = {rationale.id: rationale.text for rationale in rationales}
+    rows = curriculum_by_rationale(ctx.read(stage.budget), rationales)
+    firsts = [
+        first_targets(
+            rows[example.example_id].cut, texts[example.example_id], example.completion.spans
+        )
+        for example in encoded.examples
+    ]
+    return target_budget(firsts, [len(example.completion.ids) for example in encoded.examples])
+
+
+def _max_length(config: Config, files: ModelFiles) -> int:
+    """The smaller of the setting and the model's context."""
+    shape = read_json_object(files.weights / "config.json")
+    # T5's positions are relative, and its configs name the length that it was trained with.
+    context = shape.get("max_position_embeddings", shape.get("n_positions"))
+    limits = [limit for limit in (config.max_length, context) if limit is not None]
+    if not limits:
+        raise StageError(
+            f"{files.weights / 'config.json'} names no max_position_embeddings\nset max_length in the recipe"
+        )
+    return int(min(limits))

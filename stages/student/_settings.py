@@ -1,0 +1,101 @@
+"""How a student is trained, whatever its family."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+from kpod.runner import Doc, Ge, Gt, Le, SettingError, Volatile
+from kpod.stages._lm.prompts import PromptConfig
+from kpod.stages.student._adapter import Lora
+from kpod.stages.student._schedule import ScheduleName
+
+Normalise = Literal["targets", "sequences", "weights"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """Settings of a student."""
+
+    prompt: Annotated[PromptConfig, Doc("What the student reads and says; cot or answer_only.")] = (
+        field(default_factory=PromptConfig)
+    )
+    method: Annotated[
+        Literal["lora", "full"], Doc("lora: an adapter on the frozen model; full: all weights.")
+    ] = "lora"
+    lora: Annotated[Lora, Doc("Size and place of the adapter; only with method lora.")] = field(
+        default_factory=Lora
+    )
+    epochs: Annotated[
+        int | None,
+        Doc("Passes over all sequences; null where the input `budget` says when training ends."),
+        Ge(1),
+    ] = 3
+    max_steps: Annotated[
+        int | None,
+        Doc("Optimizer steps after which training ends, if the epochs last longer."),
+        Ge(1),
+    ] = None
+    batch_size: Annotated[
+        int, Doc("Sequences an optimizer step; the last step of an epoch takes the rest."), Ge(1)
+    ] = 16
+    normalise: Annotated[
+        Normalise,
+        Doc(
+            "What an optimizer step's sum of weighted token losses is divided by. targets: its target tokens, "
+            "weights ignored; sequences: its sequences (KPOD Eq. 15 is a sum, at a fixed batch); weights: the sum of "
+            "its weights, so that the answer's share rises as the others' weights fall."
+        ),
+    ] = "targets"
+    learning_rate: Annotated[float, Doc("Highest learning rate of AdamW."), Gt(0)] = 2e-4
+    schedule: Annotated[
+        ScheduleName, Doc("The learning rate after the warm-up: constant, or falling to 0.")
+    ] = "cosine"
+    warmup_frac: Annotated[
+        float, Doc("Share of all steps in which the learning rate rises from 0."), Ge(0), Le(1)
+    ] = 0.03
+    weight_decay: Annotated[float, Doc("AdamW's weight decay, on matrices only."), Ge(0)] = 0.0
+    grad_clip: Annotated[
+        float | None, Doc("Largest norm of a step's gradient; null: no limit."), Gt(0)
+    ] = 1.0
+    precision: Annotated[
+        Literal["auto", "fp32", "bf16"],
+        Doc("What the model computes in; auto: bf16 where this machine is faster with it."),
+    ] = "auto"
+    saved_precision: Annotated[
+        Literal["fp32", "bf16"],
+        Doc("What the weights of method full are stored in; an adapter is stored in fp32."),
+    ] = "fp32"
+    micro_batch_tokens: Annotated[
+        int, Doc("Most tokens computed at once, padding included; bounds the memory."), Ge(1)
+    ] = 4096
+    max_length: Annotated[
+        int | None, Doc("Most tokens a sequence may have; null: the model's context."), Ge(2)
+    ] = None
+    on_too_long: Annotated[
+        Literal["error", "drop"],
+        Doc("What to do with longer sequences: stop, or leave them out and say so."),
+    ] = "error"
+    gradient_checkpointing: Annotated[
+        bool,
+        Doc("Compute activations twice instead of keeping them: less memory, more time."),
+        Volatile(),
+    ] = False
+    checkpoint_every_s: Annotated[
+        float,
+        Doc("Seconds between checkpoints, from which a killed run goes on."),
+        Ge(0),
+        Volatile(),
+    ] = 60.0
+
+    def __post_init__(self) -> None:
+        if self.method == "full" and self.lora != Lora():
+            raise SettingError(
+                "lora", "method full has no adapter", hint="set method: lora, or drop it"
+            )
+        if self.method == "lora" and self.saved_precision != "fp32":
+            raise SettingError(
+                "saved_precision",
+                "an adapter is stored in fp32",
+                hint="set method: full, or drop it",
+            )
