@@ -34,6 +34,8 @@ if TYPE_CHECKING:
         Usage,
         content_id,
     )
+    from kpod.runner.seeds import Method, Series, compare_all, series_of
+    from kpod.runner.significance import SEEDS_NEEDED, holm, mcnemar
     from kpod.runner.source import HubRepository, LocalFile, PackageFile, Source
     from kpod.runner.stage import Input, Output, Stage, View
 
@@ -49,6 +51,8 @@ _HOMES = {
         "Assignment", "Curriculum", "Difficulty", "Kind", "Metric", "Model", "Prediction", "Question",
         "Rationale", "Record", "TokenWeights", "Usage", "content_id",
     ),
+    "kpod.runner.seeds": ("Method", "Series", "compare_all", "series_of"),
+    "kpod.runner.significance": ("SEEDS_NEEDED", "holm", "mcnemar"),
     "kpod.runner.source": ("HubRepository", "LocalFile", "PackageFile", "Source"),
     "kpod.runner.stage": ("Input", "Output", "Stage", "View"),
 }  # fmt: skip
@@ -74,6 +78,7 @@ __all__ = [
     "LocalFile",
     "LocalPath",
     "Lt",
+    "Method",
     "Metric",
     "MinItems",
     "MissingExtra",
@@ -88,6 +93,8 @@ __all__ = [
     "Rationale",
     "RecipeError",
     "Record",
+    "SEEDS_NEEDED",
+    "Series",
     "SettingError",
     "Source",
     "Stage",
@@ -96,7 +103,11 @@ __all__ = [
     "Usage",
     "View",
     "Volatile",
+    "compare_all",
     "content_id",
+    "holm",
+    "mcnemar",
+    "series_of",
 ]
 
 

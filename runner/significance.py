@@ -190,7 +190,7 @@ def _t_test(mean: float, error: float, *, freedom: int) -> tuple[float, float | 
     """
     if error == 0:
         return 0.0, 1.0 if mean == 0 else None
-    from scipy.special import stdtr, stdtrit  # type: ignore[import-untyped] # scipy ships no types
+    from scipy.special import stdtr, stdtrit
 
     reach = float(stdtrit(freedom, 1 - LEVEL / 2)) * error
     return reach, float(2 * stdtr(freedom, -abs(mean) / error))

@@ -63,10 +63,15 @@ class Example:
         return Passage((*self.prompt_ids, *ids[:first]), ids[first:], self.weights[first:])
 
     def sides(self, *, has_encoder: bool) -> tuple[int, int]:
-        """Most tokens that any epoch gives an encoder (0: there is none) and a decoder."""
+        """Most tokens that an encoder (0: there is none) and a decoder may be given of this sequence.
+
+        The encoder's side holds the whole rationale, as a curriculum may give it, with and without one: arms that are
+        compared must leave out the same sequences.
+        """
         if not has_encoder:
             return 0, self.num_tokens
-        given = max((0, *self.first_targets))
+        spans = self.completion.spans
+        given = max((at + 1 for at, span in enumerate(spans) if span is not None), default=0)
         return len(self.prompt_ids) + given + 1, len(self.completion.ids)
 
 

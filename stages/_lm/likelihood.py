@@ -1,8 +1,9 @@
 """How surprised a model is by every token of given texts: teacher-forced, in batches of like length.
 
 Source: Eq. 8 of KPOD needs `-log P(r_j | r_<j, x)` of every token and no gradient. Logits are made for targets only and
-for a block of the vocabulary at a time, which is summed up while it is still in the cache: on a vocabulary of 151,936
-and one core that takes 0.75 times as long as writing the logits alone (tests/benchmarks/difficulty.py measures the whole).
+for a block of the vocabulary at a time, which is summed up while it is still in the cache: with 151,936 rows and one core
+that takes as long as making the logits alone, where a cross-entropy over whole rows takes twice that (measured; the whole
+stage: tests/benchmarks/difficulty.py).
 N targets, D width, V vocabulary.
 """
 

@@ -13,7 +13,6 @@ from kpod.stages._lm.generation import Progress, Request, generate_texts
 from kpod.stages._lm.loading import (
     Limits,
     LoadPrecision,
-    load_causal_lm,
     load_lm,
     pick_device,
     read_limits,
@@ -58,11 +57,10 @@ def write_texts(
     """
     known = read_limits(files, tokenizer)
     kind = family(files.spec)
-    load_model = load_causal_lm if kind == "causal" else load_lm
 
     def load() -> Any:
         set_threads(ctx.placement)
-        return load_model(files, precision=precision, device=str(pick_device(ctx.placement)))
+        return load_lm(files, precision=precision, device=str(pick_device(ctx.placement)))
 
     return generate_texts(
         load,

@@ -77,7 +77,7 @@ def group(
     """
     from sklearn.cluster import KMeans
     from sklearn.exceptions import ConvergenceWarning
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it has no types
+    from threadpoolctl import threadpool_limits
 
     means = KMeans(
         n_clusters=num_clusters, max_iter=max_iter, n_init=num_init, random_state=seed, algorithm="lloyd",

@@ -11,6 +11,10 @@ from kpod.runner import Kind, StageError
 
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _GROUPED = re.compile(r"[-+]?\d{1,3}(,\d{3})+(\.\d+)?")
+_ASKED = re.compile(
+    r"(?P<question>.*\S)\s+Answer Choices:[ \t]*\n(?P<choices>[A-Z]\.[^\n]*(?:\n[A-Z]\.[^\n]*)*)\s*",
+    re.DOTALL,
+)
 _INTEGRAL = re.compile(r"([-+]?\d+)\.0+")
 
 
@@ -19,6 +23,13 @@ class Choices(NamedTuple):
 
     texts: tuple[str, ...]
     labels: tuple[str, ...]
+
+
+class AskedWithChoices(NamedTuple):
+    """A question's text and the choices that stood under it."""
+
+    question: str
+    choices: Choices
 
 
 def answer_text(value: Any, kind: Kind, where: str) -> str | None:
@@ -69,6 +80,27 @@ def choice_texts(value: Any, where: str) -> Choices:
             "  map the setting 'columns.choices' to the column of the choices"
         )
     return Choices(tuple(text.strip() for text in texts), tuple(labels))
+
+
+def choices_in_text(text: str, where: str) -> AskedWithChoices:
+    """The question and its choices, where the text ends in `Answer Choices:` and a line `A. …`, `B. …` for each.
+
+    Source: the CommonsenseQA files of MCC-KD, which is also how kpod's prompts write choices (KPOD 5).
+
+    Raises:
+        StageError: the text does not end so, or its letters are not A, B, C … in this order.
+    """
+    found = _ASKED.fullmatch(text)
+    lines = found["choices"].splitlines() if found else []
+    labels = [line[0] for line in lines]
+    if found is None or labels != list(_LETTERS[: len(lines)]):
+        raise StageError(
+            f"{where}: got the question {text[-60:]!r}, which ends in no choices\n"
+            "  allowed: Answer Choices: and a line for each, 'A. …', 'B. …', or a column of choices\n"
+            "  map the setting 'columns.choices' to the column of the choices"
+        )
+    texts = [line[2:].strip() for line in lines]
+    return AskedWithChoices(found["question"], choice_texts(texts, where))
 
 
 def _columns(value: Any) -> tuple[list[Any], list[Any]]:

@@ -1,6 +1,8 @@
 """Questions from any table: JSON Lines, JSON, CSV, TSV or Parquet, a file or a hub repository, columns mapped in the recipe.
 
-Rows that repeat a question (several rationales for each, as teachers leave them) merge into one.
+Rows that repeat a question (several rationales for each, as teachers leave them) merge into one. The split files of MCC-KD
+(Chen et al. 2023, github.com/homzer/MCC-KD: {instruction, output, label}) are read with
+`columns: {question: [instruction], answer: label}`; their CommonsenseQA holds the choices in the text, see `choices`.
 """
 
 from __future__ import annotations
@@ -25,7 +27,13 @@ from kpod.runner import (
     StageError,
 )
 from kpod.stages._lm.rows import column, table_source
-from kpod.stages.data._cells import Choices, answer_text, choice_letter, choice_texts
+from kpod.stages.data._cells import (
+    Choices,
+    answer_text,
+    choice_letter,
+    choice_texts,
+    choices_in_text,
+)
 from kpod.stages.data._origin import file_parts, folder_files, named_files
 from kpod.stages.data._splits import NO_LIMIT, Limit, Split, publish
 
@@ -43,7 +51,10 @@ class Columns:
     answer: Annotated[str | None, Doc("Column of the gold answer; null: there is none.")] = "answer"
     choices: Annotated[
         tuple[str, ...],
-        Doc("One column that holds a list of choices, or a column for each choice."),
+        Doc(
+            "One column that holds a list of choices, or a column for each choice; [] where kind is choice: they stand "
+            "under the question, `Answer Choices:` and a line `A. …` for each."
+        ),
     ] = ()
     solution: Annotated[str | None, Doc("Column of the worked solution; null: there is none.")] = (
         None
@@ -89,10 +100,10 @@ class Config:
                 raise SettingError(
                     name, "it needs 'hub'", hint="leave it out where files are named"
                 )
-        if (self.kind == "choice") != bool(self.columns.choices):
+        if self.kind != "choice" and self.columns.choices:
             raise SettingError(
                 "columns", f"'choices' and kind {self.kind} do not go together",
-                hint="map 'choices' where kind is choice, and only there",
+                hint="map 'choices' only where kind is choice",
             )  # fmt: skip
 
 
@@ -136,10 +147,13 @@ def _parser(config: Config) -> Callable[[Mapping[str, Any], str], Question]:
 
     def parse(row: Mapping[str, Any], where: str) -> Question:
         answer = columns.answer and answer_text(column(row, columns.answer, where), kind, where)
+        text = _question_text(row, columns, where)
         choices = _choices(row, columns, where)
+        if kind == "choice" and choices is None:
+            text, choices = choices_in_text(text, where)
         solution = columns.solution and column(row, columns.solution, where)
         return Question.make(
-            _question_text(row, columns, where),
+            text,
             kind=kind,
             answer=choice_letter(answer, choices, where) if choices else answer,
             split="train",

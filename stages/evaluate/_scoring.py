@@ -10,8 +10,9 @@ from kpod.stages._lm.answers import canonical, extract, matches
 from kpod.stages._lm.artifact import ModelFiles
 from kpod.stages._lm.completions import end_token_id
 from kpod.stages._lm.decoding import Decoding
+from kpod.stages._lm.family import family
 from kpod.stages._lm.lm_eval_rules import flexible_is_correct, strict_is_correct
-from kpod.stages._lm.prompts import Prompt, encode_prompts
+from kpod.stages._lm.prompts import Prompt, model_inputs
 from kpod.stages._lm.statistics import wilson_interval
 
 if TYPE_CHECKING:
@@ -32,11 +33,10 @@ def said(
     own = files.spec.prompt
     prompt = config.base_prompt.resolve() if own is None else Prompt.from_json(own)
     tokenizer = load_tokenizer(files)
+    sent = model_inputs(tokenizer, prompt, questions, family=family(files.spec))
     requests = [
         Request(prompt_ids=tuple(ids), asked_by=question.id)
-        for question, ids in zip(
-            questions, encode_prompts(tokenizer, prompt, questions), strict=True
-        )
+        for question, ids in zip(questions, sent, strict=True)
     ]
     return write_texts(
         ctx, files, tokenizer, requests, Decoding(max_new_tokens=config.max_new_tokens),

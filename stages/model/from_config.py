@@ -31,9 +31,9 @@ from kpod.stages._lm.saving import save_model
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-Architecture = Literal["qwen3", "llama"]
+Architecture = Literal["qwen3", "llama", "t5"]
 
-# transformers' names: (config, model). An architecture is added here and in Architecture.
+# transformers' names of causal models: (config, model). One is added here and in Architecture; T5 is made in _t5.
 _CLASSES: Mapping[Architecture, tuple[str, str]] = {
     "qwen3": ("Qwen3Config", "Qwen3ForCausalLM"),
     "llama": ("LlamaConfig", "LlamaForCausalLM"),
@@ -44,20 +44,39 @@ _CLASSES: Mapping[Architecture, tuple[str, str]] = {
 class Config:
     """Shape of the model and where its tokenizer comes from: `words` or `tokenizer`, one of the two."""
 
-    architecture: Annotated[Architecture, Doc("Family of the model.")] = "qwen3"
+    architecture: Annotated[
+        Architecture, Doc("Family of the model; t5: an encoder and a decoder, shaped as Flan-T5.")
+    ] = "qwen3"
     width: Annotated[int, Doc("Hidden size, a multiple of twice the heads."), Ge(2)] = 96
-    layers: Annotated[int, Doc("Number of transformer layers."), Ge(1)] = 2
+    layers: Annotated[
+        int,
+        Doc("Number of transformer layers; t5: of the encoder, and as many of the decoder."),
+        Ge(1),
+    ] = 2
     heads: Annotated[int, Doc("Attention heads a layer."), Ge(1)] = 4
     kv_heads: Annotated[
         int | None,
-        Doc("Key and value heads, a divisor of the heads; null: as many as heads."),
+        Doc(
+            "Key and value heads, a divisor of the heads; null: as many as heads. T5 has no fewer."
+        ),
         Ge(1),
     ] = None
     ff_width: Annotated[int, Doc("Width of the feed-forward layers."), Ge(1)] = 256
-    tie_embeddings: Annotated[bool, Doc("Use the embedding as output layer too.")] = True
-    max_positions: Annotated[int, Doc("Longest text, in tokens."), Ge(8)] = 512
+    tie_embeddings: Annotated[
+        bool, Doc("Use the embedding as output layer too; Flan-T5 does not.")
+    ] = True
+    max_positions: Annotated[
+        int,
+        Doc("Longest text, in tokens; t5: the longest it is trained on unless told otherwise."),
+        Ge(8),
+    ] = 512
     init_range: Annotated[
-        float, Doc("Standard deviation of the random weights; 0.02 is transformers' own."), Gt(0)
+        float,
+        Doc(
+            "Standard deviation of the random weights; 0.02 is transformers' own. T5 has one for each kind of "
+            "matrix; they are scaled by init_range / 0.02."
+        ),
+        Gt(0),
     ] = 0.02
     precision: Annotated[Literal["fp32", "bf16"], Doc("What the weights are stored in.")] = "fp32"
     seed: Annotated[int, Doc("Seed of the random weights."), Ge(0)] = 0
@@ -67,7 +86,11 @@ class Config:
         LocalPath(),
     ] = None
     tokenizer: Annotated[
-        str | None, Doc("A folder with tokenizer.json and tokenizer_config.json."), LocalPath()
+        str | None,
+        Doc(
+            "A folder with tokenizer.json and tokenizer_config.json, or the SentencePiece file of a T5 (spiece.model)."
+        ),
+        LocalPath(),
     ] = None
 
     def __post_init__(self) -> None:
@@ -84,6 +107,12 @@ class Config:
         if self.kv_heads is not None and self.heads % self.kv_heads:
             raise SettingError(
                 "kv_heads", f"got {self.kv_heads}, which does not divide the {self.heads} heads"
+            )
+        if self.architecture == "t5" and self.kv_heads not in {None, self.heads}:
+            raise SettingError(
+                "kv_heads",
+                f"got {self.kv_heads}, but every one of T5's {self.heads} heads has its own keys and values",
+                hint="leave it out",
             )
 
 
@@ -110,7 +139,7 @@ class FromConfig(Stage[Config]):
         if config.words is not None:
             tokenizer = _tokenizer_of_words(ctx.source("words"), config)
         else:
-            tokenizer = _tokenizer_of_folder(ctx.source("tokenizer"))
+            tokenizer = _tokenizer_at(ctx.source("tokenizer"))
         model = _random_model(config, tokenizer, seed=ctx.seed)
         with ctx.folder(self.model) as folder:
             save_model(model, folder)
@@ -131,10 +160,15 @@ def _tokenizer_of_words(path: Path, config: Config) -> PreTrainedTokenizerBase:
     return word_tokenizer(words, max_tokens=config.max_positions)
 
 
-def _tokenizer_of_folder(folder: Path) -> PreTrainedTokenizerBase:
-    from kpod.stages._lm.loading import tokenizer_of_folder
+def _tokenizer_at(place: Path) -> PreTrainedTokenizerBase:
+    """The tokenizer of a folder, or of a SentencePiece file."""
+    if place.is_dir():
+        from kpod.stages._lm.loading import tokenizer_of_folder
 
-    return tokenizer_of_folder(folder)
+        return tokenizer_of_folder(place)
+    from kpod.stages._lm.sentencepiece_file import t5_tokenizer
+
+    return t5_tokenizer(place)
 
 
 def _random_model(config: Config, tokenizer: PreTrainedTokenizerBase, *, seed: int) -> Any:
@@ -143,6 +177,23 @@ def _random_model(config: Config, tokenizer: PreTrainedTokenizerBase, *, seed: i
     transformers draws from torch's global generator; it is put back afterwards, so nobody else sees it move.
     """
     import torch
+
+    make = _random_t5 if config.architecture == "t5" else _random_causal
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = make(config, tokenizer)
+    if config.precision == "bf16":
+        model = model.to(torch.bfloat16)
+    return model
+
+
+def _random_t5(config: Config, tokenizer: PreTrainedTokenizerBase) -> Any:
+    from kpod.stages.model._t5 import random_t5
+
+    return random_t5(config, tokenizer)
+
+
+def _random_causal(config: Config, tokenizer: PreTrainedTokenizerBase) -> Any:
     import transformers
 
     config_name, model_name = _CLASSES[config.architecture]
@@ -161,9 +212,4 @@ def _random_model(config: Config, tokenizer: PreTrainedTokenizerBase, *, seed: i
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
     )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model: Any = getattr(transformers, model_name)(shape)
-    if config.precision == "bf16":
-        model = model.to(torch.bfloat16)
-    return model
+    return getattr(transformers, model_name)(shape)

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 from kpod.stages.report._costs import StageRow, Totals, read_stages, totals
 from kpod.stages.report._data import DataSet, Yield, read_data_sets, read_yields
 from kpod.stages.report._headline import Headline, headline, no_evaluation
-from kpod.stages.report._journeys import Sample, Taught, read_journeys, read_taught
+from kpod.stages.report._journeys import Sample, read_journeys
+from kpod.stages.report._method import Method, read_method
 from kpod.stages.report._provenance import Provenance, read_provenance
 from kpod.stages.report._scores import TestSet, read_scores
+from kpod.stages.report._taught import Taught, draw_rationales, read_taught
 from kpod.stages.report._training import Student, read_students
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ class Report:
         primary: arms of the comparison that the recipe names, its baseline first.
         samples: journeys through the first test set, and through the others.
         taught: rationales that a student learned from.
+        method: what weights, difficulty, clusters and curriculum did, where the run has such stages.
         format: version of report.json.
     """
 
@@ -40,6 +43,7 @@ class Report:
     yields: tuple[Yield, ...]
     samples: tuple[Sample, ...]
     taught: tuple[Taught, ...]
+    method: Method
     stages: tuple[StageRow, ...]
     totals: Totals
     format: int = FORMAT
@@ -54,6 +58,7 @@ def read_report(archive: Archive) -> Report:
     scored = read_scores(archive)
     stages = read_stages(archive)
     provenance = read_provenance(archive)
+    drawn = draw_rationales(archive)
     samples = (read_journeys(archive, each) for each in scored)
     return Report(
         provenance=provenance,
@@ -65,7 +70,8 @@ def read_report(archive: Archive) -> Report:
         data_sets=read_data_sets(archive),
         yields=read_yields(archive),
         samples=tuple(sample for sample in samples if sample is not None),
-        taught=read_taught(archive),
+        taught=read_taught(archive, drawn),
+        method=read_method(archive, drawn),
         stages=stages,
         totals=totals(stages, seconds=archive.facts["seconds"]),
     )

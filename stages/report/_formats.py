@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from kpod.stages._lm.statistics import wilson_interval
 
 # Between a number and its unit, so that the two stay on one line.
 _SPACE = "\N{NO-BREAK SPACE}"
+ItemT = TypeVar("ItemT")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,9 +78,15 @@ def p_value(p: float) -> str:
     return f"p{_SPACE}<{_SPACE}0.001" if p < 0.001 else f"p{_SPACE}={_SPACE}{p:.3f}"
 
 
-def points(difference: float) -> str:
+def points(difference: float, digits: int = 1) -> str:
     """A difference of two shares: `+3.3 points`."""
-    return f"{100 * difference:+.1f}{_SPACE}points".replace("-", "\N{MINUS SIGN}")
+    return f"{signed(difference, digits)}{_SPACE}points"
+
+
+def signed(difference: float, digits: int = 1) -> str:
+    """A difference of two shares in points, without the word: `−0.4`."""
+    shown = round(100 * difference, digits) + 0.0  # -0.0 becomes 0.0
+    return f"{shown:+.{digits}f}".replace("-", "\N{MINUS SIGN}")
 
 
 def listed(names: list[str]) -> str:
@@ -93,3 +102,15 @@ def few(names: list[str]) -> str:
 def plural(number: int, noun: str) -> str:
     """`1 question`, `1,319 questions`."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def times(ratio: float) -> str:
+    """A multiple of another figure: `× 0.87`."""
+    return f"×{_SPACE}{ratio:.2f}"
+
+
+def thinned(items: Sequence[ItemT], most: int) -> list[ItemT]:
+    """All of them or, of many, as many as wanted, evenly spread, the first and the last among them."""
+    if len(items) <= most:
+        return list(items)
+    return [items[round(place * (len(items) - 1) / (most - 1))] for place in range(most)]

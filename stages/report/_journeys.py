@@ -1,4 +1,4 @@
-"""Single questions, followed through the run: what each arm said to it, and what a student was taught.
+"""Single test questions, followed through the run: what each arm said to them.
 
 The sample is drawn by a hash of the id: the same questions in every report on the same test set, and none was picked by
 hand. It mixes what one arm fixed, what it broke, and what both got right or wrong, so it is not in proportion.
@@ -6,34 +6,24 @@ hand. It mixes what one arm fixed, what it broke, and what both got right or wro
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from kpod.runner import Prediction, Question, Rationale, content_id
-from kpod.stages.report._passage import Passage, passage, shortened
-from kpod.stages.report._wired import Source, find_questions, holds, maker_of, sources_of
+from kpod.runner import Prediction, Question, content_id
+from kpod.stages.report._asked import Asked, asked
+from kpod.stages.report._passage import Passage, passage
+from kpod.stages.report._wired import find_questions, sources_of
 
 if TYPE_CHECKING:
-    from kpod.runner.archive import Archive, ArchivedUnit
+    from kpod.runner.archive import Archive
     from kpod.stages.report._scores import Scored
 
 Change = Literal["fixed", "broken", "both wrong", "both right", "wrong", "right", "not scored"]
 
 _NUM_QUESTIONS = 12
-_NUM_RATIONALES = 4
 # Twelve arms on twelve questions would be a book.
 _MOST_ARMS = 6
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """A question as a page shows it."""
-
-    id: str
-    text: str
-    choices: tuple[str, ...]
-    gold: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,24 +47,6 @@ class Journey:
     question: Asked
     change: Change
     said: tuple[Said, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Taught:
-    """One training question and a rationale that a student learned from.
-
-    Args:
-        source: id of the stage that the rationale came from.
-        teacher: id of the stage of the model that wrote it, or the label that stood with it.
-    """
-
-    source: str
-    question: Asked
-    text: Passage
-    answer: str | None
-    verdict: str | None
-    teacher: str
-    count: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,7 +129,7 @@ def _told(
     return tuple(
         Journey(
             test_set=scored.facts.name,
-            question=_asked(questions.get(id_), id_),
+            question=asked(questions.get(id_), id_),
             change=change,
             said=tuple(said[arm][id_] for arm in arms if id_ in said[arm]),
         )
@@ -189,67 +161,3 @@ def _said(
                 finish=prediction.finish,
             )
     return said
-
-
-def _asked(question: Question | None, id_: str) -> Asked:
-    if question is None:
-        return Asked(
-            id=id_, text=f"(the question {id_} is not in the archive)", choices=(), gold=None
-        )
-    return Asked(
-        id=id_,
-        text=shortened(question.text),
-        choices=tuple(shortened(choice) for choice in question.choices or ()),
-        gold=question.answer,
-    )
-
-
-def read_taught(archive: Archive) -> tuple[Taught, ...]:
-    """A few of the rationales that students learned from; without students, of what was verified or written last."""
-    source, questions = _taught_from(archive)
-    if source is None:
-        return ()
-    ids = (rationale.id for rationale in archive.read(*source, Rationale))
-    drawn = sorted(ids, key=lambda id_: content_id("taught", id_))[:_NUM_RATIONALES]
-    wanted = set(drawn)
-    rationales = {each.id: each for each in archive.read(*source, Rationale) if each.id in wanted}
-    asked = find_questions(archive, questions, {each.question_id for each in rationales.values()})
-    return tuple(_taught(archive, rationales[id_], asked, source.unit.name) for id_ in drawn)
-
-
-def _taught(
-    archive: Archive, rationale: Rationale, asked: Mapping[str, Question], source: str
-) -> Taught:
-    question = asked.get(rationale.question_id)
-    return Taught(
-        source=source,
-        question=_asked(question, rationale.question_id),
-        text=passage(rationale.text, question=question, answer=rationale.answer),
-        answer=rationale.answer,
-        verdict=rationale.verdict,
-        teacher=_teacher(archive, rationale.teacher),
-        count=rationale.count,
-    )
-
-
-def _teacher(archive: Archive, teacher: str) -> str:
-    """A content digest by the stage that has it; a label as it is."""
-    is_digest = len(teacher) == 64 and set(teacher) <= set("0123456789abcdef")
-    return maker_of(archive, teacher) if is_digest else shortened(teacher)
-
-
-def _taught_from(archive: Archive) -> tuple[Source | None, list[Source]]:
-    """The rationales to show, and where their questions are."""
-    units = list(archive.units.values())
-    for unit in units:
-        if unit.uses.startswith("student.") and (wired := sources_of(archive, unit, Rationale)):
-            return wired[0], sources_of(archive, unit, Question)
-    for unit in reversed(_written(units)):
-        own = [Source(unit, output) for output in unit.manifest.outputs]
-        if made := [source for source in own if holds(archive, source, Rationale)]:
-            return made[0], sources_of(archive, unit, Question)
-    return None, []
-
-
-def _written(units: Iterable[ArchivedUnit]) -> list[ArchivedUnit]:
-    return [unit for unit in units if unit.uses.startswith(("teacher.", "filter."))]

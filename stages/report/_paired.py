@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
-from math import comb
+
+from kpod.runner import holm, mcnemar
 
 # Beyond this many arms, each is compared with the baseline (or the first) only: the table stays readable and Holm's price low.
 _ALL_PAIRS_UP_TO = 4
@@ -36,27 +37,6 @@ class Pair:
     p: float
     p_holm: float
     is_primary: bool
-
-
-def mcnemar(num_fixed: int, num_broken: int) -> float:
-    """Two-sided exact p of the discordant pairs: a fair coin's chance to fall at least this unevenly.
-
-    Source: McNemar 1947, Psychometrika 12; the exact form is the binomial (sign) test with p = 1/2.
-    """
-    n = num_fixed + num_broken
-    tail = sum(comb(n, i) for i in range(min(num_fixed, num_broken) + 1))
-    return min(1.0, 2 * tail / (1 << n))
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Step-down corrected p values, in the order given. Source: Holm 1979, Scandinavian Journal of Statistics 6."""
-    corrected = [1.0] * len(p_values)
-    highest = 0.0
-    order = sorted(range(len(p_values)), key=lambda index: p_values[index])
-    for rank, index in enumerate(order):
-        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[index]))
-        corrected[index] = highest
-    return corrected
 
 
 def compare_arms(

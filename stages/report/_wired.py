@@ -60,3 +60,47 @@ def find_questions(archive: Archive, sources: list[Source], ids: Set[str]) -> di
 def _questions(archive: Archive, sources: list[Source]) -> Iterator[Question]:
     for unit, output in sources:
         yield from archive.read(unit, output, Question)
+
+
+def made_by(archive: Archive, kind: str, record: type[Record]) -> list[Source]:
+    """The outputs of stages of one kind that hold records of this type.
+
+    First those that the last arm of the recipe's comparison rests on, then the others (controls, ablations), each in the order
+    of the run.
+    """
+    named = [
+        Source(unit, output)
+        for unit in archive.units.values()
+        if unit.uses.startswith(f"{kind}.")
+        for output in unit.manifest.outputs
+    ]
+    found = [source for source in named if holds(archive, source, record)]
+    primary: list[str] = archive.facts["primary"]
+    ground = _ground(archive, primary[-1]) if primary else set()
+    return sorted(found, key=lambda source: f"{source.unit.stage}.{source.output}" not in ground)
+
+
+def _ground(archive: Archive, stage: str) -> set[str]:
+    """All wires that lead to a stage, near and far."""
+    found: set[str] = set()
+    waiting = [stage]
+    while waiting:
+        here = waiting.pop()
+        for unit in archive.units.values():
+            if unit.stage == here:
+                new = {wire for wires in unit.wires.values() for wire in wires} - found
+                found |= new
+                waiting += [wire.partition(".")[0] for wire in new]
+    return found
+
+
+def takers(archive: Archive, source: Source, *, kind: str = "", on: str = "") -> tuple[str, ...]:
+    """The stages that an output is wired to; only those of a kind, or on the input of a name, where these are given."""
+    wire = f"{source.unit.stage}.{source.output}"
+    found = (
+        unit.stage
+        for unit in archive.units.values()
+        for name, wires in unit.wires.items()
+        if wire in wires and on in {"", name} and unit.uses.startswith(kind)
+    )
+    return tuple(dict.fromkeys(found))

@@ -1,24 +1,24 @@
-"""The report: report.html, one file that works offline, and report.json with the same facts.
+"""The report: report.html, one file that works offline, and report.json with the same facts; of a run, or of a sweep over seeds.
 
-It opens with the answer, then scores with intervals, training, data, single questions, stages and costs, and how to run
-it again. All text of models and data sets is escaped; the page holds no script and asks for nothing from outside.
+A run's page opens with the answer, then scores with intervals, training, data, what the method's stages did, single
+questions, stages and costs, and how to run it again. A sweep's page says what its seeds allow to say of the methods. All text
+of models and data sets is escaped; the page holds no script and asks for nothing from outside.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kpod.runner import View
 
 if TYPE_CHECKING:
-    from jinja2 import Template
-
     from kpod.runner.archive import Archive
     from kpod.stages.report._facts import Report
+    from kpod.stages.report._sweep import Sweep
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,41 +39,33 @@ class Html(View[Config]):
         """
         from kpod.stages.report._facts import read_report
 
-        report = read_report(archive)
-        facts = json.dumps(asdict(report), ensure_ascii=False, sort_keys=True, indent=1)
-        _replace(archive.folder / "report.json", facts + "\n")
-        _replace(archive.folder / "report.html", _page(report))
+        _write(archive.folder, "page.html.jinja", read_report(archive))
+
+    def render_sweep(
+        self,
+        archives: Sequence[Archive],
+        folder: Path,
+        config: Config,  # noqa: ARG002 - nothing to set
+    ) -> None:
+        """Write report.html and report.json of runs of one recipe that differ by their seed.
+
+        Args:
+            archives: complete runs, at least one, one a seed.
+            folder: where both files go; it exists.
+            config: nothing to set.
+
+        Raises:
+            KpodError: a run is not complete, or a file is gone from its archive.
+        """
+        from kpod.stages.report._sweep import read_sweep
+
+        _write(folder, "sweep.html.jinja", read_sweep(archives, folder=folder))
 
 
-def _page(report: Report) -> str:
-    """The page's text."""
-    from kpod.stages.report import _charts
+def _write(folder: Path, template: str, report: Report | Sweep) -> None:
+    """Both files; they take the place of earlier ones in one step each."""
+    from kpod.stages.report._page import page_text, put
 
-    charts = _charts.loss_charts(report.students)
-    return _template().render(report=report, charts=charts, size=_charts)
-
-
-@cache
-def _template() -> Template:
-    """The compiled page; everything that is put into it is escaped."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    from kpod.stages.report import _formats
-
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    for name in ("percent", "bounds", "duration", "count", "p_value", "listed", "plural"):
-        environment.filters[name] = getattr(_formats, name)
-    return environment.get_template("page.html.jinja")
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write a file beside the old one, then take its place: the old one may be a link that other runs share."""
-    draft = path.with_name(f".{path.name}.part")
-    draft.write_text(text, encoding="utf-8", newline="\n")
-    draft.replace(path)
+    facts = json.dumps(asdict(report), ensure_ascii=False, sort_keys=True, indent=1)
+    put(folder / "report.json", facts + "\n")
+    put(folder / "report.html", page_text(template, facts=report))

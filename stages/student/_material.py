@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from kpod.runner import Context, Input, Rationale, StageError
-from kpod.stages._lm.artifact import ModelFiles, read_json_object
+from kpod.stages._lm.artifact import ModelFiles
 from kpod.stages._lm.curricula import curriculum_by_rationale, first_targets
 from kpod.stages._lm.encoding import Encoded, encode_examples
-from kpod.stages._lm.loading import family, load_tokenizer
+from kpod.stages._lm.loading import family, load_tokenizer, longest_trained
 from kpod.stages._lm.prompts import Prompt
 from kpod.stages._lm.token_weights import weights_by_rationale
 from kpod.stages.student._batches import StepPlan
@@ -138,10 +138,7 @@ def _budget(
 
 def _max_length(config: Config, files: ModelFiles) -> int:
     """The smaller of the setting and the model's context."""
-    shape = read_json_object(files.weights / "config.json")
-    # T5's positions are relative, and its configs name the length that it was trained with.
-    context = shape.get("max_position_embeddings", shape.get("n_positions"))
-    limits = [limit for limit in (config.max_length, context) if limit is not None]
+    limits = [limit for limit in (config.max_length, longest_trained(files)) if limit is not None]
     if not limits:
         raise StageError(
             f"{files.weights / 'config.json'} names no max_position_embeddings\nset max_length in the recipe"

@@ -1,4 +1,4 @@
-"""A causal language model on this machine writes the rationales, on the engine that evaluation uses.
+"""A language model on this machine, causal or with an encoder, writes the rationales, on the engine that evaluation uses.
 
 Every text is stored once by what made it (prompt, model, precision, decoding, seed, sample), so that more questions or more samples
 pay only for what is new. Prompts: PRACTICE 1, rows 5, 9 and 11.
@@ -31,8 +31,9 @@ from kpod.runner.capability import Capability
 from kpod.stages._lm.artifact import locate
 from kpod.stages._lm.completions import end_token_id
 from kpod.stages._lm.decoding import Decoding, check_sampling
+from kpod.stages._lm.family import family
 from kpod.stages._lm.precision import resolve_precision
-from kpod.stages._lm.prompts import Prompt, encode_prompts
+from kpod.stages._lm.prompts import Prompt, model_inputs
 from kpod.stages._lm.usage import sum_of_usage
 
 if TYPE_CHECKING:
@@ -165,11 +166,10 @@ class Local(Stage[Config]):
         files = locate(ctx, self.model)
         tokenizer = load_tokenizer(files)
         prompt = teacher_prompt(config.prompt, tokenizer)
+        sent = model_inputs(tokenizer, prompt, questions, family=family(files.spec))
         requests = [
             Request(prompt_ids=tuple(ids), sample=sample, asked_by=question.id)
-            for question, ids in zip(
-                questions, encode_prompts(tokenizer, prompt, questions), strict=True
-            )
+            for question, ids in zip(questions, sent, strict=True)
             for sample in range(config.samples)
         ]
         decoding = Decoding(

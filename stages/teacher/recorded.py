@@ -2,7 +2,9 @@
 
 A row: {"question": "Natalia sold clips …", "rationale": "48 / 2 = 24 …"}; the rationale may be a list of texts. Rows are
 joined to the questions by their text, so a file needs no ids: `columns: {question: input, rationale: chain}` reads the
-files of MCC-KD and Mentor-KD, `rationale: 175b_verification.solution` goes into nested objects.
+files of Mentor-KD, `columns: {question: instruction, rationale: output}` those of MCC-KD, and
+`rationale: 175b_verification.solution` goes into nested objects. A question with choices is known by its text alone and by
+its text with `Answer Choices:` and the choices under it, white space apart; so two questions may share the first.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from kpod.runner import (
     Stage,
     StageError,
 )
+from kpod.stages._lm.prompts import question_text
 from kpod.stages._lm.rows import column, read_rows, table_source
 
 if TYPE_CHECKING:
@@ -86,19 +89,23 @@ class Recorded(Stage[Config]):
         Raises:
             StageError: a row cannot be read, lacks a column, or answers an unknown question; no row fits a question.
         """
-        ids = _ids_by_text(ctx.read(self.questions))
+        questions = _Questions.of(ctx.read(self.questions))
         counts: Counter[str] = Counter()
         texts = _texts(ctx.source("path"), ctx.config.columns)
-        joined = _joined(texts, ids, ctx.config, counts)
+        joined = _joined(texts, questions, ctx.config, counts)
         kept = _limited(joined, ctx.config.per_question)
         counts["over_limit"] = len(joined) - len(kept)
         counts["rationales"] = len(kept)
-        counts["questions_without_rationale"] = len(ids) - len({r.question_id for r in kept})
+        counts["questions_without_rationale"] = questions.number - len(
+            {r.question_id for r in kept}
+        )
         for name in _NOTES:
             ctx.note(name, counts[name])
-        ctx.note("summary", _summary(counts, num_questions=len(ids)))
+        ctx.note("summary", _summary(counts, num_questions=questions.number))
         if not kept:
-            raise StageError(_no_rationale(ctx.source("path"), counts, num_questions=len(ids)))
+            raise StageError(
+                _no_rationale(ctx.source("path"), counts, num_questions=questions.number)
+            )
         with ctx.write(self.rationales) as out:
             for rationale in kept:
                 out.add(rationale)
@@ -124,12 +131,36 @@ class _Text(NamedTuple):
     where: str
 
 
-def _ids_by_text(questions: Iterable[Question]) -> dict[str, str | None]:
-    """The id of each question's text; None for a text that two questions share (with other choices)."""
-    ids: dict[str, str | None] = {}
-    for question in questions:
-        ids[question.text] = None if question.text in ids else question.id
-    return ids
+class _Questions(NamedTuple):
+    """How questions are found.
+
+    Args:
+        number: of questions.
+        ids: by text, and by text with choices where there are any; None for a text that two questions share.
+    """
+
+    number: int
+    ids: Mapping[str, str | None]
+
+    @classmethod
+    def of(cls, questions: Iterable[Question]) -> _Questions:
+        ids: dict[str, str | None] = {}
+        number = 0
+        for question in questions:
+            number += 1
+            ids[question.text] = None if question.text in ids else question.id
+            if question.choices is not None:
+                ids[_folded(question_text(question))] = question.id
+        return cls(number, ids)
+
+    def known_as(self, text: str) -> str:
+        """The text by which a question is known: as it stands, else with its white space folded."""
+        return text if text in self.ids else _folded(text)
+
+
+def _folded(text: str) -> str:
+    """The text with one space for every stretch of white space."""
+    return " ".join(text.split())
 
 
 def _texts(path: Path, columns: Columns) -> Iterator[_Text]:
@@ -150,20 +181,21 @@ def _texts(path: Path, columns: Columns) -> Iterator[_Text]:
 
 
 def _joined(
-    texts: Iterable[_Text], ids: Mapping[str, str | None], config: Config, counts: Counter[str]
+    texts: Iterable[_Text], questions: _Questions, config: Config, counts: Counter[str]
 ) -> list[Rationale]:
     """A rationale for each different text of a question, in the order of the file, with how often it stands there."""
     found: dict[str, Rationale] = {}
     for text in texts:
         counts["texts"] += 1
-        if text.question not in ids:
+        name = questions.known_as(text.question)
+        if name not in questions.ids:
             if config.unknown_questions == "error":
-                raise StageError(_unknown(text, len(ids)))
+                raise StageError(_unknown(text, questions.number))
             counts["unknown_questions"] += 1
         elif not text.rationale:
             counts["empty"] += 1
         else:
-            question_id = ids[text.question]
+            question_id = questions.ids[name]
             if question_id is None:
                 raise StageError(_shared(text))
             new = Rationale.make(question_id, text.rationale, teacher=config.label)
@@ -203,7 +235,7 @@ def _shared(text: _Text) -> str:
     return (
         f"{text.where}: two questions have the text {text.question[:80]!r}\n"
         "  allowed: rationales for questions with a text of their own\n"
-        "  leave the row out, or make the texts of the questions differ"
+        "  write the choices under the question (Answer Choices: and a line 'A. …' for each), or leave the row out"
     )
 
 

@@ -15,7 +15,12 @@ from tests.contract.code import code_digest
 ROOT = Path(__file__).resolve().parents[2]
 GOLDEN = ROOT / "tests" / "golden" / "engine_version.json"
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
-FILES = ("stages/_lm/decoding.py", "stages/_lm/generation.py", "stages/_lm/key_cache.py")
+FILES = (
+    "stages/_lm/decoding.py",
+    "stages/_lm/decoder_steps.py",
+    "stages/_lm/generation.py",
+    "stages/_lm/key_cache.py",
+)
 WAYS_OUT = (
     "texts change: raise ENGINE in stages/_lm/generation.py, then: pytest tests/contract --rebaseline\n"
     "texts stay byte for byte: pytest tests/contract --rebaseline"

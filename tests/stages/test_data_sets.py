@@ -11,8 +11,15 @@ import pytest
 
 from kpod.runner import HubRepository, LocalFile, Question, SettingError, Source, StageError
 from kpod.stages.data import commonsense_qa, gsm8k, svamp, table
-from kpod.stages.data._cells import Choices, answer_text, choice_letter, choice_texts
+from kpod.stages.data._cells import (
+    Choices,
+    answer_text,
+    choice_letter,
+    choice_texts,
+    choices_in_text,
+)
 from kpod.stages.data._splits import Limit
+from kpod.stages.teacher import recorded
 from tests.stages.fakes import FakeContext
 
 SHARED = Path(__file__).resolve().parents[2] / ".." / "shared" / "data"
@@ -20,6 +27,7 @@ GSM8K_ROW = {
     "question": " Weng earns $12 an hour. How much for 90 hours? ",
     "answer": "She earned 12 x 90 = $<<12*90=1080>>1,080.\n#### 1,080",
 }
+MCC_KD = table.Columns(question=("instruction",), answer="label")
 CSQA_CHOICES = [{"label": "A", "text": "ignore"}, {"label": "B", "text": "enforce"}]
 
 
@@ -329,6 +337,89 @@ def test_a_table_has_choices_in_one_column_or_in_several(tmp_path: Path) -> None
     assert [(q.answer, q.choices) for q in ctx.rows("test")] == [("B", ("red", "blue"))]
 
 
+def test_a_table_reads_choices_that_stand_under_the_question(tmp_path: Path) -> None:
+    """The form of MCC-KD's CommonsenseQA; the question is the one that data.commonsense_qa makes."""
+    row = {"instruction": "What did they do? Answer Choices:\nA. ignore\nB. enforce it\n", "output": "", "label": "B"}  # fmt: skip
+    path = tmp_path / "test.json"
+    path.write_text(json.dumps([row]), encoding="utf-8")
+    config = table.Config(test="x", columns=MCC_KD, kind="choice")
+    (made,) = ran(table.Table, config, test=path).rows("test")
+
+    expected = Question.make(
+        "What did they do?", kind="choice", answer="B", choices=["ignore", "enforce it"], split="test", source="table"
+    )  # fmt: skip
+    assert expected == made
+
+
+@pytest.mark.parametrize(
+    "text", ["Which?", "Which? Answer Choices:\nA. a\nC. c", "Answer Choices:\nA. a\nB. b", "Which? Answer Choices: A. a B. b"]
+)  # fmt: skip
+def test_a_text_that_ends_in_no_choices_is_told(text: str) -> None:
+    with pytest.raises(StageError, match=r"f:1: got the question .*, which ends in no choices"):
+        choices_in_text(text, "f:1")
+
+
+def mcc_kd(folder: Path, **sizes: int) -> dict[str, Path]:
+    """Split files in the schema of MCC-KD; train has a list of texts or one text a question."""
+    files = {}
+    for split, size in sizes.items():
+        rows = [
+            {
+                "instruction": f"{split} {n}: Danny has {n} caps. How many?\n",
+                "output": "" if split != "train" else [f"{n} + 0 = {n}.", f"Just {n}."] if n % 2 else f"He has {n}.",
+                "label": str(n),
+            }
+            for n in range(size)
+        ]  # fmt: skip
+        files[split] = folder / f"{split}.json"
+        files[split].write_text(json.dumps(rows, indent=1), encoding="utf-8")
+    return files
+
+
+def test_statement_29_files_of_the_mcc_kd_schema_are_read_as_questions_and_as_rationales(
+    tmp_path: Path,
+) -> None:
+    files = mcc_kd(tmp_path, train=7, validation=3, test=2)
+    names = {split: str(path) for split, path in files.items()}
+    ctx = ran(table.Table, table.Config(columns=MCC_KD, **names), **files)  # type: ignore[arg-type]
+
+    assert sizes(ctx) == (7, 3, 2)
+    assert [q.answer for q in ctx.rows("validation")] == ["0", "1", "2"]
+    columns = recorded.Columns(question="instruction", rationale="output")
+    texts: FakeContext[Any] = FakeContext(
+        config=recorded.Config(path="x", columns=columns),
+        inputs={"questions": ctx.rows("train")},
+        sources={"path": files["train"]},
+    )
+    recorded.Recorded().run(texts)
+    written = [(r.question_id, r.text) for r in texts.rows("rationales")]
+    assert len(written) == 4 + 2 * 3
+    assert (ctx.rows("train")[1].id, "1 + 0 = 1.") in written
+    assert texts.notes["questions_without_rationale"] == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "expected"),
+    [
+        ("GSM8K", "numeric", (7473, 660, 659)),
+        ("ASDiv", "numeric", (1462, 313, 314)),
+        ("SVAMP", "numeric", (700, 150, 150)),
+        ("CSQA", "choice", (8520, 1221, 1221)),
+    ],
+)
+def test_statement_29_the_published_splits_have_their_sizes_where_they_are_here(
+    name: str, kind: Any, expected: tuple[int, int, int]
+) -> None:
+    folder = shared(f"mcc_kd/{name}")
+    files = {split: folder / f"{file}.json" for split, file in (("train", "train"), ("validation", "dev"), ("test", "test"))}  # fmt: skip
+    names = {split: str(path) for split, path in files.items()}
+    ctx = ran(table.Table, table.Config(columns=MCC_KD, kind=kind, **names), **files)  # type: ignore[arg-type]
+
+    rows = sum(sizes(ctx)) + ctx.notes["rows_merged"]
+    assert rows == sum(expected)
+    assert sizes(ctx)[1:] == expected[1:]
+
+
 def test_a_table_without_gold_answers_has_none(tmp_path: Path) -> None:
     path = write_lines(tmp_path / "t.jsonl", [{"question": "Why?"}])
     columns = table.Columns(answer=None)
@@ -361,7 +452,6 @@ def test_a_table_row_without_a_question_is_told(tmp_path: Path, question: Any) -
         ({"validation": "v"}, "train: no questions are named"),
         ({"hub": "a/b", "train": "t"}, "hub: files are named as well"),
         ({"train": "t", "subset": "main"}, "subset: it needs 'hub'"),
-        ({"train": "t", "kind": "choice"}, "columns: 'choices' and kind choice do not go together"),
         (
             {"train": "t", "columns": table.Columns(choices=("c",))},
             "'choices' and kind numeric do not",
@@ -401,7 +491,29 @@ def test_real_commonsense_qa_has_five_choices_and_a_letter() -> None:
     assert all(len(q.choices) == 5 and q.answer in "ABCDE" for q in ctx.rows("test"))
 
 
-def test_real_rationale_rows_merge_into_their_questions() -> None:
+def test_statement_29_the_real_rationales_of_svamp_are_651_questions_of_three_and_150_for_test() -> (
+    None
+):
+    columns = table.Columns(question=("input",))
+    config = table.Config(train="x", test="x", columns=columns, validation_frac=0)
+    folder = shared("svamp_gpt35")
+    ctx = ran(table.Table, config, train=folder / "train.json", test=folder / "test.json")
+    texts: FakeContext[Any] = FakeContext(
+        config=recorded.Config(
+            path="x", columns=recorded.Columns(question="input", rationale="chain")
+        ),
+        inputs={"questions": ctx.rows("train")},
+        sources={"path": folder / "train.json"},
+    )
+    recorded.Recorded().run(texts)
+
+    assert sizes(ctx) == (651, 0, 150)
+    assert ctx.notes["rows_merged"] == 1302
+    assert texts.notes["texts"] == 1953 == sum(r.count for r in texts.rows("rationales"))
+    assert texts.notes["questions_without_rationale"] == 0
+
+
+def test_a_limit_takes_the_first_real_test_questions_by_hash() -> None:
     columns = table.Columns(question=("input",))
     config = table.Config(
         train="x", test="x", columns=columns, validation_frac=0, limit=Limit(test=40)
@@ -410,4 +522,3 @@ def test_real_rationale_rows_merge_into_their_questions() -> None:
     ctx = ran(table.Table, config, train=folder / "train.json", test=folder / "test.json")
 
     assert sizes(ctx) == (651, 0, 40)
-    assert ctx.notes["rows_merged"] == 1302

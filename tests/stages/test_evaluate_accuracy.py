@@ -100,7 +100,7 @@ def test_a_second_evaluation_reads_stored_texts(
 ) -> None:
     first, again = (_context(tiny_model(), QUESTIONS, tmp_path) for _ in range(2))
     Accuracy().run(first)
-    monkeypatch.setattr("kpod.stages._lm.speaking.load_causal_lm", None)
+    monkeypatch.setattr("kpod.stages._lm.speaking.load_lm", None)
     Accuracy().run(again)
 
     assert again.outputs == first.outputs

@@ -17,12 +17,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kpod.runner import KpodError, Metric, Prediction, Question, Rationale, Record
+from kpod.runner import KpodError, Metric, Prediction, Question, Rationale, Record, holm, mcnemar
 from kpod.runner.archive import Archive
 from kpod.runner.manifest import Manifest, StoredOutput
 from kpod.stages._lm.statistics import wilson_interval
 from kpod.stages.report._formats import count, duration, p_value, percent
-from kpod.stages.report._paired import compare_arms, holm, mcnemar
+from kpod.stages.report._paired import compare_arms
 from kpod.stages.report.html import Config, Html
 
 ROOT = Path(__file__).resolve().parents[2]

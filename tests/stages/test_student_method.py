@@ -261,11 +261,11 @@ def test_a_budget_and_epochs_are_refused_together() -> None:
         run(replace(FAST, epochs=None))
 
 
-def test_a_given_step_counts_for_an_encoders_limit() -> None:
+def test_the_whole_rationale_counts_for_an_encoders_limit() -> None:
     questions, rationales = rows()
     encoded = encode_examples(
         load_tokenizer(tiny_files()), questions=questions, rationales=list(rationales), prompt=PromptConfig().resolve(),
-        max_length=256, has_encoder=True, curriculum={row.rationale_id: row for row in curriculum()},
+        max_length=256, has_encoder=True,
     )  # fmt: skip
     example = encoded.examples[0]
 

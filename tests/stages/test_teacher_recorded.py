@@ -165,6 +165,18 @@ def test_a_text_that_two_questions_share_is_never_joined_by_guessing(tmp_path: P
         run(path, questions=twins)
 
 
+def test_rows_with_the_choices_under_the_question_tell_twins_apart(tmp_path: Path) -> None:
+    twins = (
+        question("Which?", kind="choice", choices=["a", "b"]),
+        question("Which?", kind="choice", choices=["c", "d"]),
+    )
+    rows = [{"question": "Which? Answer Choices:\nA. c\nB. d\n", "rationale": "It is d."}]
+    ctx = run(jsonl(tmp_path, rows), questions=twins)
+
+    assert [r.question_id for r in ctx.rows("rationales")] == [twins[1].id]
+    assert ctx.notes["summary"] == "1 rationales for 1 of 2 questions, from 1 texts"
+
+
 def test_the_real_rationales_of_svamp_join_to_their_651_questions() -> None:
     path = SHARED / "svamp_gpt35" / "train.json"
     if not path.exists():

@@ -30,6 +30,11 @@ WORDS = (
 )
 
 
+Tiny = Literal["qwen3", "llama", "t5"]
+# Ten times the usual, so that a random model's greedy texts vary instead of repeating one word; of T5's own, twice is enough.
+_INIT_RANGE = {"qwen3": 0.2, "llama": 0.2, "t5": 0.04}
+
+
 @cache
 def _root() -> Path:
     root = Path(tempfile.mkdtemp(prefix="kpod-tiny-"))
@@ -47,23 +52,25 @@ def tiny_words() -> Path:
 
 @cache
 def tiny_model(
-    architecture: Literal["qwen3", "llama"] = "qwen3", *, seed: int = 0, init_range: float = 0.2
+    architecture: Tiny = "qwen3", *, seed: int = 0, init_range: float | None = None
 ) -> Path:
-    """The folder of a model of width 32 with 2 layers, 4 heads, 2 key heads and 256 positions.
+    """The folder of a model of width 32 with 2 layers, 4 heads, 2 key heads (T5: 4) and 256 positions.
 
-    `init_range` is ten times the usual, so that the random model's greedy texts vary instead of repeating one word.
+    T5 has 2 layers a side and, as Flan-T5, an output layer of its own.
     """
+    is_t5 = architecture == "t5"
+    deviation = _INIT_RANGE[architecture] if init_range is None else init_range
     config = Config(
-        architecture=architecture, width=32, layers=2, heads=4, kv_heads=2, ff_width=64, max_positions=256,
-        init_range=init_range, seed=seed, words=str(tiny_words()),
+        architecture=architecture, width=32, layers=2, heads=4, kv_heads=None if is_t5 else 2, ff_width=64,
+        max_positions=256, tie_embeddings=not is_t5, init_range=deviation, seed=seed, words=str(tiny_words()),
     )  # fmt: skip
-    root = _root() / f"{architecture}-{seed}-{init_range}"
+    root = _root() / f"{architecture}-{seed}-{deviation}"
     ctx = FakeContext(config=config, sources={"words": tiny_words()}, seed=seed, root=root)
     FromConfig().run(ctx)
     return ctx.folders["model"]
 
 
-def tiny_files(architecture: Literal["qwen3", "llama"] = "qwen3", *, seed: int = 0) -> ModelFiles:
+def tiny_files(architecture: Tiny = "qwen3", *, seed: int = 0) -> ModelFiles:
     """The same model, located."""
     folder = tiny_model(architecture, seed=seed)
     return ModelFiles(folder, None, read_spec(folder), f"tiny-{architecture}-{seed}")

@@ -1,0 +1,1 @@
+"""How hard each step of a rationale is."""
