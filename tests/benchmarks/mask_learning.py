@@ -164,7 +164,7 @@ def main() -> None:
     from kpod.stages.weighting.mask_learning import Config
 
     task = make_task(arguments.base, num_train=arguments.problems, num_validation=300)
-    print(f"{arguments.problems} problems, {arguments.seeds} seeds {' '.join(arguments.set)}")
+    print(f"{arguments.problems} problems, {arguments.seeds} seed(s) {' '.join(arguments.set)}")
     for alpha in arguments.alphas:
         config = Config(**{"alpha": alpha, "precision": "fp32", **settings(arguments.set)})
         results = [

@@ -74,7 +74,7 @@ def test_mistake_8_1_04_every_epoch_reads_every_rationale_and_none_of_another_sp
 
 
 def test_mistake_8_1_13_weights_are_the_sigmoids_themselves_and_not_clamped() -> None:
-    ctx = run(pairs(6), alpha=50.0, epochs=30, learning_rate=0.05)
+    ctx = run(pairs(6), alpha=50.0, epochs=15, learning_rate=0.05)
     assert max(weight for one in ctx.rows("weights") for weight in one.weights) < 0.1
 
 
