@@ -24,6 +24,7 @@ class Item:
 
     Args:
         id: of the rationale.
+        text: of the rationale.
         token_ids: its tokens under the student's tokenizer, at least one.
         spans: the characters (start, end) of the text that each covers.
         question_ids: the predictor's tokens of question and zero-shot prompt.
@@ -32,6 +33,7 @@ class Item:
     """
 
     id: str
+    text: str
     token_ids: tuple[int, ...]
     spans: tuple[tuple[int, int], ...]
     question_ids: tuple[int, ...]
@@ -133,7 +135,7 @@ def _item(
     tail_ids = tail.ids[last + 1 : -1]  # without the end token: Eq. 5 sums over the answer's tokens
     assert 0 < num_answer < len(tail_ids), "the template puts a connective before the answer"
     return Item(
-        id=row.rationale.id, token_ids=token_ids, spans=spans, question_ids=tuple(head),
+        id=row.rationale.id, text=row.rationale.text, token_ids=token_ids, spans=spans, question_ids=tuple(head),
         tail_ids=tail_ids, num_answer=num_answer,
     )  # fmt: skip
 

@@ -171,7 +171,7 @@ def weights_of(module: Module, items: Sequence[Item]) -> Iterator[TokenWeights]:
             weighed, _ = module.weigh(group)
             rows = weighed.logits_BN.double().sigmoid().tolist()
         for item, row in zip(group, rows, strict=True):
-            found = token_weights(item.id, item.spans, row[: item.num_tokens])
+            found = token_weights(item.id, item.spans, row[: item.num_tokens], text=item.text)
             yield TokenWeights(
                 rationale_id=found.rationale_id,
                 spans=found.spans,

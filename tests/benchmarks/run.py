@@ -41,6 +41,9 @@ def main() -> None:
         ("noop.py", ["--peers", str(arguments.peers / "bin"), "--rounds", arguments.rounds]),
         ("training.py", ["--pairs", arguments.pairs]),
         ("inputs.py", []),
+        ("curriculum.py", []),
+        ("difficulty.py", ["--pairs", arguments.pairs]),
+        ("mask_learning.py", []),
     ):
         print(f"\n{name}", flush=True)
         done = subprocess.run([sys.executable, str(HERE / name), *words], env=environment)

@@ -29,7 +29,9 @@ def test_every_statement_is_named_by_a_test(number: int) -> None:
 
 @pytest.mark.parametrize("number", range(1, 18))
 def test_every_mistake_of_the_earlier_implementation_is_named_by_a_test(number: int) -> None:
-    assert re.search(rf"[Mm]istake[_ ]8[._]1[._]0?{number}\b|mistakes?_8_1_(\d\d_)*0?{number}_", texts())
+    assert re.search(
+        rf"[Mm]istake[_ ]8[._]1[._]0?{number}\b|mistakes?_8_1_(\d\d_)*0?{number}_", texts()
+    )
 
 
 @pytest.mark.parametrize("number", [2, 3, 4, 5, 6, 7, 8, 10, 11])

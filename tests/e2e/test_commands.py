@@ -68,7 +68,7 @@ def test_plan_says_what_would_run_and_returns_10(
 ) -> None:
     words = ["quickstart", *SET, "--runs", str(runs)]
 
-    assert "9 of 9 from the store, 0 to run" in _say(capsys, 0, "plan", *words)
+    assert "15 of 15 from the store, 0 to run" in _say(capsys, 0, "plan", *words)
     rows = json.loads(_say(capsys, 10, "plan", *words, "--force", "standard", "--json"))
     assert [row["status"] for row in rows if row["unit"] == "standard"] == ["run"]
 
@@ -185,5 +185,5 @@ def test_validate_takes_several_recipes_and_tells_all_mistakes(
     assert main(["validate", "quickstart", str(tmp_path / "bad.yaml")]) == 2
 
     told = capsys.readouterr()
-    assert "quickstart: 7 stages, valid" in told.out
+    assert "quickstart: 12 stages, valid" in told.out
     assert "did you mean 'data.gsm8k'?" in told.err

@@ -75,7 +75,7 @@ def test_an_added_arm_is_the_only_one_trained_and_scored(
     recipe = tmp_path / "more.yaml"
     recipe.write_text(
         f"extends: [{ROOT / 'recipes' / 'quickstart.yaml'}]\nkpod: 1\nname: quickstart\nstages:\n"
-        "  slower: {like: standard, with: {learning_rate: 1e-3}}\n"
+        "  slower: {like: standard, with: {learning_rate: 7e-4}}\n"
         "  scores: {in: {models: [base, answer_only, standard, slower]}}\n",
         encoding="utf-8",
     )

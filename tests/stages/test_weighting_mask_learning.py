@@ -239,6 +239,21 @@ def test_rates_rise_and_fall_and_the_predictor_begins_alone() -> None:
     assert predictor[-1] == pytest.approx(2.0 / 18)
 
 
+def test_a_character_that_a_tokenizer_drops_leaves_no_gap_in_the_weights() -> None:
+    """T5 drops zero-width signs, which four real SVAMP rationales hold."""
+    from dataclasses import replace
+
+    from kpod.stages._lm.token_weights import check_weights
+    from kpod.stages.weighting._learning import weights_of
+
+    module, items = fresh()
+    text = items[0].text + "\u200b"
+    (found,) = weights_of(module, [replace(items[0], text=text)])
+
+    check_weights(found, text)
+    assert found.spans[-1][1] == len(text)
+
+
 def test_importing_the_stage_imports_no_torch() -> None:
     import subprocess
     import sys
