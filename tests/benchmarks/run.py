@@ -41,6 +41,7 @@ def main() -> None:
         ("noop.py", ["--peers", str(arguments.peers / "bin"), "--rounds", arguments.rounds]),
         ("training.py", ["--pairs", arguments.pairs]),
         ("inputs.py", []),
+        ("method_loss.py", []),
         ("curriculum.py", []),
         ("difficulty.py", ["--pairs", arguments.pairs]),
         ("mask_learning.py", []),
