@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 # Rationales whose weights are computed at once; too small to bear on memory.
 _WEIGHED_AT_ONCE = 64
+# The width at which the default learning rate was found.
+_REFERENCE_WIDTH = 96
 # Of w in the output: more digits would differ between machines.
 _DECIMALS = 6
 
@@ -114,12 +116,21 @@ def learn(ctx: Context[Config], files: Files, items: Sequence[Item]) -> Learned:
     is_packed = _choose_layout(module, items[0])
     training = Training(
         objective=objective, seed=ctx.seed, epochs=config.epochs, batch_size=config.batch_size,
-        prefixes=config.prefixes, learning_rate=config.learning_rate,
+        prefixes=config.prefixes,
+        learning_rate=config.learning_rate * rate_share(module.weighter.table_VD.shape[1]),
         predictor_learning_rate=config.predictor_learning_rate, warmup_frac=config.warmup_frac, head_start_frac=config.head_start_frac,
         grad_clip=config.grad_clip, micro_batch_tokens=config.micro_batch_tokens,
         checkpoint_every_s=config.checkpoint_every_s,
     )  # fmt: skip
     return Learned(module, train(ctx, module, items, training), is_packed)
+
+
+def rate_share(width: int) -> float:
+    """What the weighter's learning rate is multiplied with: a step of Adam moves a logit by its rate times the layer's inputs.
+
+    The rule is that of the maximal update parametrisation (Yang et al. 2022, from memory), here for all layers alike. Our choice.
+    """
+    return _REFERENCE_WIDTH / width
 
 
 def new_module(

@@ -136,8 +136,8 @@ class Config:
     learning_rate: Annotated[
         float,
         Doc(
-            "Highest learning rate of AdamW for the weighter; a higher one takes fillers to 0 altogether. Our choice at width 96: "
-            "what a step moves a weight grows with the student's width, so wider students want a lower one."
+            "Highest learning rate of AdamW for the weighter; a higher one takes fillers to 0 altogether. Our choice. It is the "
+            "rate at an embedding width of 96 (the quickstart's); at width D the rate is 96 / D of it."
         ),
         Gt(0),
     ] = 4e-5

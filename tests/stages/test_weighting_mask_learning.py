@@ -239,6 +239,13 @@ def test_rates_rise_and_fall_and_the_predictor_begins_alone() -> None:
     assert predictor[-1] == pytest.approx(2.0 / 18)
 
 
+def test_the_weighters_rate_falls_with_the_width_of_the_student() -> None:
+    from kpod.stages.weighting._learning import rate_share
+
+    assert rate_share(96) == 1.0
+    assert rate_share(4096) == pytest.approx(0.0234375)
+
+
 def test_a_character_that_a_tokenizer_drops_leaves_no_gap_in_the_weights() -> None:
     """T5 drops zero-width signs, which four real SVAMP rationales hold."""
     from dataclasses import replace
