@@ -9,6 +9,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 
 from kpod.runner import Curriculum, Rationale, StageError
+from kpod.stages._lm.joining import by_rationale
 
 
 def curriculum_by_rationale(
@@ -21,23 +22,11 @@ def curriculum_by_rationale(
     Raises:
         StageError: a rationale has no row or two, or a row does not fit its text.
     """
-    by_id: dict[str, Curriculum] = {}
-    for row in curriculum:
-        if row.rationale_id in by_id:
-            raise StageError(
-                f"rationale {row.rationale_id} stands twice in the curriculum\nwire one curriculum, not two"
-            )
-        by_id[row.rationale_id] = row
-    rows = list(rationales)
-    missing = [row.id for row in rows if row.id not in by_id]
-    if missing:
-        raise StageError(
-            f"{len(missing)} of {len(rows)} rationales are not in the curriculum: {', '.join(missing[:3])}\n"
-            "wire a curriculum that was made from the same rationales"
-        )
-    for rationale in rows:
-        _check(by_id[rationale.id], rationale.text)
-    return {row.id: by_id[row.id] for row in rows}
+    texts = list(rationales)
+    found = by_rationale(curriculum, texts, what="curriculum rows")
+    for rationale in texts:
+        _check(found[rationale.id], rationale.text)
+    return found
 
 
 def _check(row: Curriculum, text: str) -> None:

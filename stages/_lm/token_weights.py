@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from itertools import accumulate
 
 from kpod.runner import Rationale, StageError, TokenWeights
+from kpod.stages._lm.joining import by_rationale
 
 Span = tuple[int, int]
 
@@ -66,23 +67,11 @@ def weights_by_rationale(
     Raises:
         StageError: a rationale has no weights, or weights that do not fit its text.
     """
-    by_id: dict[str, TokenWeights] = {}
-    for row in weights:
-        if row.rationale_id in by_id:
-            raise StageError(
-                f"rationale {row.rationale_id} has token weights twice\nwire one weighting stage, not two"
-            )
-        by_id[row.rationale_id] = row
-    rows = list(rationales)
-    missing = [row.id for row in rows if row.id not in by_id]
-    if missing:
-        raise StageError(
-            f"{len(missing)} of {len(rows)} rationales have no token weights: {', '.join(missing[:3])}\n"
-            "wire weights that were made from the same rationales"
-        )
-    for rationale in rows:
-        check_weights(by_id[rationale.id], rationale.text)
-    return {row.id: by_id[row.id] for row in rows}
+    texts = list(rationales)
+    found = by_rationale(weights, texts, what="token weights")
+    for rationale in texts:
+        check_weights(found[rationale.id], rationale.text)
+    return found
 
 
 def check_weights(weights: TokenWeights, text: str) -> None:

@@ -392,7 +392,7 @@ def test_missing_weights_are_named() -> None:
 
     assert failure(context(inputs={"weights": unequal_weights()[:3]})) == (
         f"1 of 4 rationales have no token weights: {rationales[3].id}\n"
-        "wire weights that were made from the same rationales"
+        "wire token weights that were made from the same rationales"
     )
 
 

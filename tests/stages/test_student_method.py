@@ -229,7 +229,7 @@ def test_missing_and_foreign_rows_are_named_by_id() -> None:
     ):
         run(weights=weights()[1:])
     with pytest.raises(
-        StageError, match=f"2 of 20 rationales are not in the curriculum: {rationales[0].id}"
+        StageError, match=f"2 of 20 rationales have no curriculum rows: {rationales[0].id}"
     ):
         run(curriculum=curriculum()[2:])
     short = (replace(weights()[0], spans=((0, 5), (5, 9))), *weights()[1:])

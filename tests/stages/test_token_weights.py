@@ -317,8 +317,8 @@ def test_missing_and_double_weights_are_refused_by_id() -> None:
 
     assert str(missing.value) == (
         f"1 of 1 rationales have no token weights: {row.id}\n"
-        "wire weights that were made from the same rationales"
+        "wire token weights that were made from the same rationales"
     )
     assert str(double.value) == (
-        f"rationale {row.id} has token weights twice\nwire one weighting stage, not two"
+        f"rationale {row.id} has token weights twice\nwire one stage that makes them, not two"
     )
