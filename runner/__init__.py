@@ -6,8 +6,12 @@ Names are loaded on first use, so that `kpod --version` and a run with nothing t
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kpod.runner.context import Context
+    from kpod.runner.batch import Batchable, BatchRequest
+    from kpod.runner.budget import Budget
+    from kpod.runner.contamination import match_questions
+    from kpod.runner.context import Context, Writer
     from kpod.runner.errors import (
+        BudgetReached,
         Interrupted,
         KpodError,
         MissingExtra,
@@ -18,11 +22,14 @@ if TYPE_CHECKING:
         StageError,
     )
     from kpod.runner.fields import Doc, Ge, Gt, Le, LocalPath, Lt, MinItems, Pattern, Volatile
+    from kpod.runner.forecast import Forecast, Forecasting
     from kpod.runner.inspection import Inspectable, InspectedExample, InspectedToken
+    from kpod.runner.ledger import Ledger, LedgerTotals, Price
     from kpod.runner.record import (
         Assignment,
         Curriculum,
         Difficulty,
+        Finish,
         Kind,
         Metric,
         Model,
@@ -40,15 +47,20 @@ if TYPE_CHECKING:
     from kpod.runner.stage import Input, Output, Stage, View
 
 _HOMES = {
-    "kpod.runner.context": ("Context",),
+    "kpod.runner.batch": ("BatchRequest", "Batchable"),
+    "kpod.runner.budget": ("Budget",),
+    "kpod.runner.contamination": ("match_questions",),
+    "kpod.runner.context": ("Context", "Writer"),
     "kpod.runner.errors": (
-        "Interrupted", "KpodError", "MissingExtra", "Position", "Problem", "RecipeError",
+        "BudgetReached", "Interrupted", "KpodError", "MissingExtra", "Position", "Problem", "RecipeError",
         "SettingError", "StageError",
     ),
     "kpod.runner.fields": ("Doc", "Ge", "Gt", "Le", "LocalPath", "Lt", "MinItems", "Pattern", "Volatile"),
+    "kpod.runner.forecast": ("Forecast", "Forecasting"),
     "kpod.runner.inspection": ("Inspectable", "InspectedExample", "InspectedToken"),
+    "kpod.runner.ledger": ("Ledger", "LedgerTotals", "Price"),
     "kpod.runner.record": (
-        "Assignment", "Curriculum", "Difficulty", "Kind", "Metric", "Model", "Prediction", "Question",
+        "Assignment", "Curriculum", "Difficulty", "Finish", "Kind", "Metric", "Model", "Prediction", "Question",
         "Rationale", "Record", "TokenWeights", "Usage", "content_id",
     ),
     "kpod.runner.seeds": ("Method", "Series", "compare_all", "series_of"),
@@ -60,10 +72,17 @@ _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "Assignment",
+    "BatchRequest",
+    "Batchable",
+    "Budget",
+    "BudgetReached",
     "Context",
     "Curriculum",
     "Difficulty",
     "Doc",
+    "Finish",
+    "Forecast",
+    "Forecasting",
     "Ge",
     "Gt",
     "HubRepository",
@@ -75,6 +94,8 @@ __all__ = [
     "Kind",
     "KpodError",
     "Le",
+    "Ledger",
+    "LedgerTotals",
     "LocalFile",
     "LocalPath",
     "Lt",
@@ -88,6 +109,7 @@ __all__ = [
     "Pattern",
     "Position",
     "Prediction",
+    "Price",
     "Problem",
     "Question",
     "Rationale",
@@ -103,9 +125,11 @@ __all__ = [
     "Usage",
     "View",
     "Volatile",
+    "Writer",
     "compare_all",
     "content_id",
     "holm",
+    "match_questions",
     "mcnemar",
     "series_of",
 ]

@@ -22,6 +22,7 @@ COMMANDS = {
     "rerun": "run an archived run again",
     "sweep": "run a recipe for several seeds",
     "inspect-batch": "show the tokens, labels and weights that a student trains on",
+    "batch": "write a stage's requests as batch files, and take their answers in",
     "cache": "list, verify or clean up the store",
     "doctor": "check this machine and installation",
 }

@@ -130,6 +130,9 @@ class RunConsole:
             f"done in {row['seconds']:.1f} s; {row['hits']} of {row['units']} from the store"
         )
 
+    def _on_run_spent(self, row: dict[str, Any]) -> None:
+        self._line(row["said"])
+
     def _on_run_interrupted(self, row: dict[str, Any]) -> None:
         self._line(f"{row['reason']}; the same command continues it")
 

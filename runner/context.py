@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 from kpod.runner.record import Model, Record
 
 if TYPE_CHECKING:
+    from kpod.runner.budget import Budget
+    from kpod.runner.ledger import Ledger
     from kpod.runner.recipe import Placement
     from kpod.runner.stage import Input, Output
     from kpod.runner.texts import TextStore
@@ -34,6 +36,9 @@ class Context(Protocol[ConfigT_co]):
         seed: the seed of this stage; 0 where it has none.
         checkpoint: a folder that outlives an interruption and is gone once the stage is published.
         records: generated texts, each stored once, shared by teachers and evaluation.
+        ledger: what is asked of endpoints, under the names of this run and this unit.
+        budget: what this command may still spend.
+        retry_refused: whether texts that were refused are asked for again (`--retry refused`).
         placement: device and threads; cannot change the output beyond float noise and is never keyed.
     """
 
@@ -52,6 +57,18 @@ class Context(Protocol[ConfigT_co]):
     @property
     def records(self) -> TextStore:
         """Generated texts."""
+
+    @property
+    def ledger(self) -> Ledger:
+        """What is asked of endpoints."""
+
+    @property
+    def budget(self) -> Budget:
+        """What this command may still spend."""
+
+    @property
+    def retry_refused(self) -> bool:
+        """Whether refused texts are asked for again: pass it as `but_refused` to `records.get` and `records.claim`."""
 
     @property
     def placement(self) -> Placement:

@@ -141,6 +141,12 @@ class Interrupted(KpodError):
     exit_code = ExitCode.INTERRUPTED
 
 
+class BudgetReached(KpodError):
+    """The command may spend no more. What is answered is stored; the same command continues."""
+
+    exit_code = ExitCode.BUDGET_REACHED
+
+
 def nearest(word: str, allowed: Iterable[str]) -> str:
     """The hint `did you mean 'x'?` for the closest allowed word, or ""."""
     import difflib

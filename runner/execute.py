@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from kpod.runner.budget import Budget
 from kpod.runner.canonical import pretty_json
+from kpod.runner.contamination import Pair, refuse_contamination
 from kpod.runner.disk import disk_problem
-from kpod.runner.errors import Interrupted, KpodError, StageCrashed, StageError, StageFailed
+from kpod.runner.errors import (
+    BudgetReached,
+    Interrupted,
+    KpodError,
+    StageCrashed,
+    StageError,
+    StageFailed,
+)
 from kpod.runner.events import Events, utc_now
-from kpod.runner.inspection import Inspectable, InspectedExample
+from kpod.runner.forecast import Forecast, Forecasting
 from kpod.runner.interrupt import StopRequest
 from kpod.runner.manifest import Manifest
 from kpod.runner.plan import Assessment, Content, Planner, Unit, read_recent
 from kpod.runner.running import Running
+from kpod.runner.stage import Stage
 from kpod.runner.store import Entry, Store
 
 _LOCK_POLL_S = 0.2
@@ -46,6 +56,7 @@ class Execution:
         run_name: of the archive.
         forced: ids of stages that are executed even where their result is stored.
         planned: hits that were found a moment ago, by unit; used once.
+        budget: what all stages together may spend.
     """
 
     planner: Planner
@@ -54,8 +65,10 @@ class Execution:
     run_name: str
     forced: frozenset[str] = frozenset()
     planned: dict[str, Assessment] = field(default_factory=dict)
+    budget: Budget = field(default_factory=Budget)
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     _sound: set[str] = field(default_factory=set)
+    _compared: set[Pair] = field(default_factory=set)
 
     @property
     def store(self) -> Store:
@@ -73,18 +86,31 @@ class Execution:
             self._settle(unit)
         self._remember()
 
-    def inspect(self, stage_id: str, *, limit: int, epoch: int) -> Iterator[InspectedExample]:
-        """What the student of that id would train on; the units before it are taken to their results."""
+    def contexts(self, stage_id: str) -> Iterator[tuple[Stage[Any], Running]]:
+        """Every unit of a stage with what it would be given; the units before it are taken to their results, it is not run."""
         for unit in self.planner.units:
             if unit.stage.id != stage_id:
                 self._settle(unit)
                 continue
             assessment = self.planner.assess(unit)
-            stage = unit.stage.stage()
-            assert isinstance(stage, Inspectable)
-            assert assessment.key is not None
+            if assessment.key is None:
+                raise StageError(f"{unit.name} cannot start: {assessment.reason}")
             with self.store.drafting(assessment.key) as draft:
-                yield from stage.inspect(self._context(assessment, draft), limit=limit, epoch=epoch)
+                yield unit.stage.stage(), self.context(assessment, draft)
+
+    def forecasts(self, planned: Sequence[Assessment]) -> dict[str, Forecast]:
+        """What units that will run would ask for, by name, where that can be told."""
+        told: dict[str, Forecast] = {}
+        for assessment in planned:
+            unit = assessment.unit
+            stage = unit.stage.stage()
+            if assessment.status == "run" and isinstance(stage, Forecasting):
+                draft = self.store.root / "tmp" / "plan"  # nothing is written there
+                try:
+                    told[unit.name] = stage.forecast(self.context(assessment, draft))
+                except KpodError as error:
+                    raise StageFailed(unit.name, unit.stage.uses, error) from error
+        return told
 
     def _settle(self, unit: Unit) -> None:
         """Take one unit to its result."""
@@ -103,7 +129,8 @@ class Execution:
                 key=assessment.key,
                 reason=assessment.reason,
             )
-            assessment, status = self._execute(assessment, is_forced=is_forced)
+            is_again = is_forced or assessment.is_again
+            assessment, status = self._execute(assessment, is_forced=is_again)
         assert assessment.entry is not None
         self.planner.learn(assessment)
         self.outcomes[unit.name] = Outcome(
@@ -115,6 +142,7 @@ class Execution:
             reason=assessment.reason, seconds=round(manifest.seconds, 3) if status == "run" else 0.0,
             outputs={name: output.digest for name, output in manifest.outputs.items()}, summary=summary(manifest),
         )  # fmt: skip
+        refuse_contamination(self.planner, self.events, self._compared)
 
     def _execute(
         self, assessment: Assessment, *, is_forced: bool
@@ -197,11 +225,11 @@ class Execution:
         assert image is not None
         wall_s, cpu_s = time.perf_counter(), time.process_time()
         with self.store.drafting(key) as draft:
-            ctx = self._context(assessment, draft)
+            ctx = self.context(assessment, draft)
             try:
                 unit.stage.stage().run(ctx)
                 outputs = ctx.outputs()
-            except Interrupted:
+            except (Interrupted, BudgetReached):
                 raise
             except KpodError as error:
                 raise StageFailed(unit.name, unit.stage.uses, error) from error
@@ -217,7 +245,7 @@ class Execution:
                 self.store.remove(key)
             return self.store.publish(draft, manifest)
 
-    def _context(self, assessment: Assessment, draft: Path) -> Running:
+    def context(self, assessment: Assessment, draft: Path) -> Running:
         """What the stage is given, writing into a draft."""
         assert assessment.key is not None
         assert assessment.image is not None
@@ -226,7 +254,8 @@ class Execution:
         return Running(
             unit=assessment.unit, config=assessment.config, seed=assessment.image["seed"] or 0, contents=assessment.contents,
             sources=assessment.sources, draft=draft, store=self.store, outside=self.planner.outside,
-            events=self.events, stop=self.stop, key=assessment.key,
+            events=self.events, stop=self.stop, key=assessment.key, run_name=self.run_name, budget=self.budget,
+            retry_refused=self.planner.retry_refused,
         )  # fmt: skip
 
     def _write_preimage(self, assessment: Assessment) -> None:

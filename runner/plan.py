@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from kpod.runner.capability import Capability
 from kpod.runner.environment import package_versions
-from kpod.runner.errors import KpodError, Position, Problem, SettingError
+from kpod.runner.errors import Position, Problem, SettingError
 from kpod.runner.keys import changes, preimage, seed_of, stage_key
 from kpod.runner.outside import Found, HubSilent, Outside, SourceMissing
 from kpod.runner.recipe import Recipe, RecipeStage
@@ -63,6 +63,7 @@ class Assessment:
         contents: of its inputs; None while unknown.
         sources: what it reads from outside, by setting.
         entry: the stored result of a hit.
+        is_again: it is executed even where its result is stored.
     """
 
     unit: Unit
@@ -74,20 +75,29 @@ class Assessment:
     contents: dict[str, tuple[Content, ...]] | None = None
     sources: Mapping[str, Found] | None = None
     entry: Entry | None = None
+    is_again: bool = False
 
 
 class Planner:
     """Judges the units of one recipe against one store."""
 
     def __init__(
-        self, recipe: Recipe, store: Store, *, outside: Outside, capability: Capability
+        self,
+        recipe: Recipe,
+        store: Store,
+        *,
+        outside: Outside,
+        capability: Capability,
+        retry_refused: bool = False,
     ) -> None:
         self.recipe = recipe
         self.store = store
         self.outside = outside
         self.capability = capability
+        self.retry_refused = retry_refused
         self.units = [unit for stage in recipe.stages.values() for unit in units_of(stage)]
         self.known: dict[Wire, dict[str, Content]] = {}
+        self._learned: set[str] = set()
         self._packages = package_versions(store.memo)
         self._recent = read_recent(store, recipe.name)
 
@@ -150,11 +160,22 @@ class Planner:
         )  # fmt: skip
         key = stage_key(image)
         entry = None if is_forced else self.store.get(key)
-        reason = "" if entry else "forced" if is_forced else self._reason(unit, key, image)
+        num_refused = self._refused(entry)
+        if num_refused:
+            entry, reason = None, f"{num_refused:,} refused texts are asked for again"
+        else:
+            reason = "" if entry else "forced" if is_forced else self._reason(unit, key, image)
         return Assessment(
             unit=unit, status="hit" if entry else "run", reason=reason, key=key, image=image,
-            config=config, contents=contents, sources=sources, entry=entry,
+            config=config, contents=contents, sources=sources, entry=entry, is_again=is_forced or num_refused > 0,
         )  # fmt: skip
+
+    def _refused(self, entry: Entry | None) -> int:
+        """How many refused texts a stored result holds that are asked for again; 0 where this command made it."""
+        if entry is None or not self.retry_refused or entry.manifest.key in self._learned:
+            return 0
+        noted = entry.manifest.notes.get("refused")
+        return noted if isinstance(noted, int) else 0
 
     def seed(self, unit: Unit, config: Any) -> int | None:
         """The seed that a unit runs under."""
@@ -163,6 +184,7 @@ class Planner:
     def learn(self, assessment: Assessment) -> None:
         """Take note of the contents that a unit's outputs have."""
         assert assessment.entry is not None
+        self._learned.add(assessment.entry.manifest.key)
         unit = assessment.unit
         for output in unit.stage.stage.outputs():
             content = Content(assessment.entry, output, unit.name)
@@ -175,14 +197,14 @@ class Planner:
     def _contents(self, unit: Unit) -> dict[str, tuple[Content, ...]] | None:
         contents: dict[str, tuple[Content, ...]] = {}
         for name, wires in unit.wires.items():
-            if any(not self._is_complete(wire) for wire in wires):
+            if any(not self.is_known(wire) for wire in wires):
                 return None
             contents[name] = tuple(
                 content for wire in wires for content in self.known[wire].values()
             )
         return contents
 
-    def _is_complete(self, wire: Wire) -> bool:
+    def is_known(self, wire: Wire) -> bool:
         """Whether every unit of the stage behind a wire is known."""
         return len(self.known.get(wire, ())) == len(units_of(self.recipe.stages[wire.stage]))
 
@@ -244,39 +266,6 @@ def units_of(stage: RecipeStage) -> list[Unit]:
         return [Unit(stage, stage.wires)]
     name = each[0]
     return [Unit(stage, {**stage.wires, name: (wire,)}, wire) for wire in stage.wires[name]]
-
-
-def needed_for(recipe: Recipe, last: str) -> Recipe:
-    """The recipe cut down to a stage and all that it reads; views are left out.
-
-    Raises:
-        KpodError: there is no such stage.
-    """
-    check_ids(recipe, [last])
-    needed = {last}
-    for stage in reversed(recipe.stages.values()):
-        if stage.id in needed:
-            needed |= {wire.stage for wires in stage.wires.values() for wire in wires}
-    stages = {name: stage for name, stage in recipe.stages.items() if name in needed}
-    primary = recipe.primary if set(recipe.primary) <= needed else ()
-    return replace(recipe, stages=stages, views={}, primary=primary)
-
-
-def downstream_of(recipe: Recipe, first: str) -> frozenset[str]:
-    """A stage and all that is made from it."""
-    check_ids(recipe, [first])
-    reached = {first}
-    for stage in recipe.stages.values():
-        if any(wire.stage in reached for wires in stage.wires.values() for wire in wires):
-            reached.add(stage.id)
-    return frozenset(reached)
-
-
-def check_ids(recipe: Recipe, ids: list[str]) -> None:
-    """Raise a KpodError for the first id that the recipe does not have."""
-    for name in ids:
-        if name not in recipe.stages:
-            raise KpodError(f"no stage has the id '{name}'\nallowed: {', '.join(recipe.stages)}")
 
 
 def read_recent(store: Store, recipe_name: str) -> dict[str, str]:

@@ -16,6 +16,8 @@ from kpod.runner.row import tuple_fields
 Kind = Literal["numeric", "choice", "text", "yesno"]
 Verdict = Literal["correct", "wrong", "no_answer", "truncated"]
 Finish = Literal["stop", "length", "content_filter", "recorded"]
+# What the name of a teacher that was told the gold answer ends with: "rationalisation", Zelikman et al. 2022 (STaR), Sec. 3.2.
+HINT_MARK = "+hint"
 
 
 _ENCODER = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"))
@@ -124,6 +126,11 @@ class Rationale(Record):
     finish: Finish = "recorded"
     answer: str | None = None
     verdict: Verdict | None = None
+
+    @property
+    def is_hinted(self) -> bool:
+        """Whether its teacher was told the gold answer; such a teacher's name ends with `+hint`."""
+        return self.teacher.endswith(HINT_MARK)
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Self:

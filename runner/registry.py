@@ -36,6 +36,7 @@ STAGES = {
     "student.causal_lm": "CausalLm",
     "student.seq2seq_lm": "Seq2SeqLm",
     "teacher.local": "Local",
+    "teacher.openai": "OpenAi",
     "teacher.recorded": "Recorded",
     "teacher.reference": "Reference",
     "weighting.mask_learning": "MaskLearning",

@@ -10,10 +10,12 @@ from typing import IO, Any, TypeVar
 
 import orjson
 
+from kpod.runner.budget import Budget
 from kpod.runner.canonical import canonical_json, digest_of
 from kpod.runner.errors import Interrupted, StageError
 from kpod.runner.events import Events
 from kpod.runner.interrupt import StopRequest
+from kpod.runner.ledger import Ledger
 from kpod.runner.manifest import StoredOutput, stored_output
 from kpod.runner.outside import Found, Outside
 from kpod.runner.plan import Content, Unit
@@ -65,6 +67,9 @@ class Running:
     events: Events
     stop: StopRequest
     key: str
+    run_name: str = ""
+    budget: Budget = field(default_factory=Budget)
+    retry_refused: bool = False
     notes: dict[str, Any] = field(default_factory=dict)
     refers: list[str] = field(default_factory=list)
     _counts: dict[str, int] = field(default_factory=dict)
@@ -81,6 +86,11 @@ class Running:
     def records(self) -> TextStore:
         """Generated texts."""
         return self.store.texts
+
+    @property
+    def ledger(self) -> Ledger:
+        """What is asked of endpoints, under the names of this run and this unit."""
+        return Ledger(self.store.texts, run=self.run_name, unit=self.unit.name)
 
     @property
     def placement(self) -> Placement:

@@ -9,20 +9,25 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from kpod.runner import environment
 from kpod.runner.archive import Archive, ArchiveWriter
+from kpod.runner.archiving import archive_run
+from kpod.runner.batch import Batchable, BatchRequest
+from kpod.runner.budget import Budget
 from kpod.runner.capability import Capability, read_capability
-from kpod.runner.config import config_to_json
 from kpod.runner.disk import disk_problem
-from kpod.runner.errors import Interrupted, KpodError
-from kpod.runner.events import Events, Listener, utc_now
-from kpod.runner.execute import Execution, Outcome
-from kpod.runner.inspection import InspectedExample
+from kpod.runner.errors import BudgetReached, Interrupted, KpodError
+from kpod.runner.events import Events, Listener
+from kpod.runner.execute import Execution
+from kpod.runner.forecast import Forecast
+from kpod.runner.inspection import Inspectable, InspectedExample
 from kpod.runner.interrupt import StopRequest
 from kpod.runner.outside import Outside
-from kpod.runner.plan import Planner, downstream_of, needed_for
+from kpod.runner.plan import Assessment, Planner
 from kpod.runner.recipe import Recipe, load_recipe
-from kpod.runner.source import HubRepository, PackageFile
+from kpod.runner.running import Running
+from kpod.runner.selection import check_ids, downstream_of, needed_for
+from kpod.runner.spending import spending_of
+from kpod.runner.stage import Stage
 from kpod.runner.store import Store
 
 
@@ -40,6 +45,8 @@ class RunOptions:
         offline, refresh: never ask the hub; ask it again.
         substitutes, commits: archived copies of original paths, archived commits of hub names (a rerun).
         capability: of the machine that `auto` settings are resolved for; None = this one.
+        budget_usd: the most that this command may spend; None: no limit.
+        retry_refused: execute stages again whose texts were refused, and ask for those.
         rerun_of, origins: name of the run that is run again, and where its values came from.
     """
 
@@ -54,6 +61,8 @@ class RunOptions:
     substitutes: Mapping[str, Path] = field(default_factory=dict)
     commits: Mapping[str, str] = field(default_factory=dict)
     capability: Capability | None = None
+    budget_usd: float | None = None
+    retry_refused: bool = False
     rerun_of: str | None = None
     origins: Mapping[str, str] | None = None
 
@@ -81,11 +90,16 @@ class Session:
             substitutes=options.substitutes,
             commits=options.commits,
         )
-        self.planner = Planner(self.recipe, self.store, outside=outside, capability=self.capability)
+        self.budget = Budget(options.budget_usd)
+        self.planner = Planner(
+            self.recipe,
+            self.store,
+            outside=outside,
+            capability=self.capability,
+            retry_refused=options.retry_refused,
+        )
 
     def _forced(self) -> frozenset[str]:
-        from kpod.runner.plan import check_ids
-
         check_ids(self.recipe, list(self.options.force))
         after = (
             downstream_of(self.recipe, self.options.from_stage)
@@ -108,7 +122,9 @@ class Session:
         events = Events(writer.folder / "events.jsonl", list(listeners))
         stop = StopRequest()
         hits = {found.unit.name: found for found in planned if found.status == "hit"}
-        execution = Execution(self.planner, events, stop, writer.folder.name, self.forced, hits)
+        execution = Execution(
+            self.planner, events, stop, writer.folder.name, self.forced, hits, self.budget
+        )
         try:
             events.emit(
                 "run_started", name=self.recipe.name, seed=self.recipe.seed, run=str(writer.folder),
@@ -116,13 +132,18 @@ class Session:
             )  # fmt: skip
             with stop.listening():
                 execution.run()
-                self._archive(writer, execution, seconds=time.perf_counter() - started_s)
+                archive_run(
+                    writer, execution,
+                    seconds=time.perf_counter() - started_s, rerun_of=self.options.rerun_of,
+                )  # fmt: skip
                 self._render(writer, events, execution)
-        except Interrupted as error:
-            events.emit("run_interrupted", reason=str(error))
+        except (Interrupted, BudgetReached) as error:
+            _tell_spending(events, execution)
+            events.emit("run_interrupted", reason=str(error).partition("\n")[0])
             raise
         except (Exception, KeyboardInterrupt) as error:
             with suppress(OSError):  # the disk may be full, or whoever listened gone
+                _tell_spending(events, execution)
                 said = (
                     str(error)
                     if isinstance(error, KpodError)
@@ -133,6 +154,7 @@ class Session:
             if problem is None:
                 raise
             raise problem from error
+        _tell_spending(events, execution)
         num_hits = sum(outcome.status != "run" for outcome in execution.outcomes.values())
         events.emit(
             "run_finished", seconds=round(time.perf_counter() - started_s, 3), hits=num_hits,
@@ -144,14 +166,40 @@ class Session:
         self, stage_id: str, *, limit: int, epoch: int = 1, listeners: Sequence[Listener] = ()
     ) -> Iterator[InspectedExample]:
         """The first training sequences of an epoch (from 1) of a student; what it reads is made where it is not stored, the student is not."""
+        for stage, ctx in self._contexts(stage_id, listeners, "inspect-batch"):
+            assert isinstance(stage, Inspectable)
+            yield from stage.inspect(ctx, limit=limit, epoch=epoch)
+
+    def batch_requests(
+        self, stage_id: str, *, listeners: Sequence[Listener] = ()
+    ) -> Iterator[BatchRequest]:
+        """What a stage would ask its endpoint for; what it reads is made where it is not stored, nothing is sent."""
+        for stage, ctx in self._contexts(stage_id, listeners, "batch export"):
+            assert isinstance(stage, Batchable)
+            yield from stage.batch_requests(ctx)
+
+    def forecasts(self, planned: Sequence[Assessment]) -> dict[str, Forecast]:
+        """What units that will run would ask for, by name: those whose inputs are known and whose stage can tell.
+
+        Raises:
+            StageFailed: a stage cannot tell, for a reason that would stop it too.
+        """
+        execution = Execution(self.planner, Events(None), StopRequest(), "plan", budget=self.budget)
+        return execution.forecasts(planned)
+
+    def _contexts(
+        self, stage_id: str, listeners: Sequence[Listener], command: str
+    ) -> Iterator[tuple[Stage[Any], Running]]:
+        """The units of one stage, ready and not run."""
         events, stop = Events(None, list(listeners)), StopRequest()
         self.recipe = needed_for(self.recipe, stage_id)
         self.planner = Planner(
-            self.recipe, self.store, outside=self.planner.outside, capability=self.capability
-        )
-        execution = Execution(self.planner, events, stop, "inspect-batch")
+            self.recipe, self.store, outside=self.planner.outside, capability=self.capability,
+            retry_refused=self.options.retry_refused,
+        )  # fmt: skip
+        execution = Execution(self.planner, events, stop, command, budget=self.budget)
         with stop.listening():
-            yield from execution.inspect(stage_id, limit=limit, epoch=epoch)
+            yield from execution.contexts(stage_id)
 
     def _probe_store(self) -> None:
         """Say at once, and in words, that the store cannot be written."""
@@ -164,67 +212,6 @@ class Session:
             raise disk_problem(error) or KpodError(
                 f"cannot write in the store {self.store.root}: {error.strerror}\nname another one with --store DIR or KPOD_STORE"
             ) from error
-
-    def _archive(self, writer: ArchiveWriter, execution: Execution, *, seconds: float) -> None:
-        for outcome in execution.outcomes.values():
-            unit = outcome.assessment.unit
-            writer.add_unit(
-                unit.stage.id, unit.element.stage if unit.element else None, outcome.entry
-            )
-        resolved = self.recipe.resolved()
-        _write_agreed(resolved, execution)
-        writer.write_resolved(resolved)
-        writer.finish(
-            {
-                "name": self.recipe.name,
-                "recipe": str(self.recipe.path.absolute()),
-                "seed": self.recipe.seed,
-                "primary": list(self.recipe.primary),
-                "started_at": writer.started_at,
-                "finished_at": utc_now(),
-                "seconds": round(seconds, 3),
-                "store": str(self.store.root),
-                "rerun_of": self.options.rerun_of,
-                "units": [_unit_row(outcome) for outcome in execution.outcomes.values()],
-                "views": {view.id: view.uses for view in self.recipe.views.values()},
-                "sources": self._archive_sources(writer, execution),
-                "capability": self.capability.to_json(),
-                "machine": environment.machine_facts(),
-                "packages": environment.package_versions(self.store.memo),
-                "git": environment.git_state(
-                    self.recipe.path.absolute().parent,
-                    with_status=any(
-                        outcome.status == "run" for outcome in execution.outcomes.values()
-                    ),
-                ),
-            }
-        )
-
-    def _archive_sources(self, writer: ArchiveWriter, execution: Execution) -> list[dict[str, Any]]:
-        """What was read from outside: its content, and its copy in the archive."""
-        rows: list[dict[str, Any]] = []
-        for outcome in execution.outcomes.values():
-            unit = outcome.assessment.unit
-            named = unit.stage.stage.sources(unit.stage.config)
-            for setting, found in (outcome.assessment.sources or {}).items():
-                place = None
-                if found.path is not None and not isinstance(
-                    named[setting], PackageFile | HubRepository
-                ):
-                    digest = found.fact["sha256"]
-                    place = writer.add_input(
-                        digest, found.path, self.store.root / "sources" / digest[:2] / digest
-                    )
-                rows.append(
-                    {
-                        "unit": unit.name,
-                        "setting": setting,
-                        "original": found.original,
-                        "fact": found.fact,
-                        "archived": place,
-                    }
-                )
-        return rows
 
     def _render(self, writer: ArchiveWriter, events: Events, execution: Execution) -> None:
         """Render the views; where nothing ran, the page of the run that made all of it is linked."""
@@ -251,32 +238,13 @@ def _new_archive(runs: Path, recipe: Recipe) -> ArchiveWriter:
         raise problem from error
 
 
-def _unit_row(outcome: Outcome) -> dict[str, Any]:
-    from dataclasses import asdict
+def _tell_spending(events: Events, execution: Execution) -> None:
+    """Say what the run spent and saved, where it asked an endpoint for anything."""
+    import sqlite3
 
-    assessment = outcome.assessment
-    unit = assessment.unit
-    return {
-        "name": unit.name,
-        "stage": unit.stage.id,
-        "element": unit.element.stage if unit.element else None,
-        "uses": unit.stage.uses,
-        "status": outcome.status,
-        "reason": assessment.reason,
-        "seconds": round(outcome.entry.manifest.seconds, 3) if outcome.status == "run" else 0.0,
-        "config": config_to_json(assessment.config),
-        "wires": {name: [str(wire) for wire in wires] for name, wires in unit.wires.items()},
-        "manifest": asdict(outcome.entry.manifest),
-    }
-
-
-def _write_agreed(resolved: dict[str, Any], execution: Execution) -> None:
-    """Write the values that `auto` settings were resolved to, where all units of a stage agree on them."""
-    by_stage: dict[str, list[dict[str, Any]]] = {}
-    for outcome in execution.outcomes.values():
-        by_stage.setdefault(outcome.assessment.unit.stage.id, []).append(
-            config_to_json(outcome.assessment.config)
-        )
-    for stage_id, configs in by_stage.items():
-        if all(config == configs[0] for config in configs):
-            resolved["stages"][stage_id]["with"] = configs[0]
+    try:
+        spending = spending_of(execution)
+    except sqlite3.Error:  # the disk is full or gone: what brought the run to its end is told, the ledger keeps the rest
+        return
+    if spending is not None:
+        events.emit("run_spent", said=str(spending), **spending.to_json())

@@ -192,15 +192,32 @@ class Wiring:
             for wire in self.wires[stage_id].get(output.refines, ())
         }
 
+    def _readers_of(self, stage_id: str) -> set[str]:
+        """Stages that wait for this one, by the wires known so far: to read from them would close a circle."""
+        found: set[str] = set()
+        waiting = [stage_id]
+        while waiting:
+            read = waiting.pop()
+            for name, wires in self.wires.items():
+                if name not in found and any(
+                    wire.stage == read for source in wires.values() for wire in source
+                ):
+                    found.add(name)
+                    waiting.append(name)
+        return found
+
     def _wire_rest(self, stage_id: str) -> None:
         """Wire the required inputs that the recipe does not name."""
         unwired = self.stages[stage_id]
         for name, wanted in unwired.stage.inputs().items():
             if name in unwired.named or wanted.optional:
                 continue
-            superseded = self._superseded(reader=stage_id)
+            barred = self._superseded(reader=stage_id)
+            waiting = self._readers_of(stage_id)
             candidates = [
-                wire for wire in self._fitting(wanted, but=stage_id) if wire not in superseded
+                wire
+                for wire in self._fitting(wanted, but=stage_id)
+                if wire not in barred and wire.stage not in waiting
             ]
             if len(candidates) == 1:
                 self.wires[stage_id][name] = (candidates[0],)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from pathlib import Path
 
 from kpod.runner.session import RunOptions
@@ -62,11 +62,42 @@ def add_choice_of_stages(parser: ArgumentParser) -> None:
     )
 
 
+def add_spending(parser: ArgumentParser) -> None:
+    """--budget and --retry."""
+    parser.add_argument(
+        "--budget",
+        type=_usd,
+        metavar="USD",
+        help="the most that this command may spend on endpoints; exit 4 where it is reached, the same command continues",
+    )
+    add_retry(parser)
+
+
+def add_retry(parser: ArgumentParser) -> None:
+    """--retry."""
+    parser.add_argument(
+        "--retry",
+        choices=["refused"],
+        help="ask again for texts that the model refused or left empty",
+    )
+
+
+def _usd(text: str) -> float:
+    """An amount of money, above 0."""
+    try:
+        usd = float(text)
+    except ValueError:
+        usd = 0.0
+    if not 0 < usd < float("inf"):
+        raise ArgumentTypeError(f"got '{text}'; allowed: USD above 0, as 2.50")
+    return usd
+
+
 def run_options(arguments: Namespace) -> RunOptions:
     """The options that were given, as a value."""
     given = vars(arguments)
     return RunOptions(
         runs=arguments.runs, store=arguments.store, settings=given.get("settings", ()), until=given.get("until"),
         from_stage=given.get("from_stage"), force=given.get("force", ()), offline=given.get("offline", False),
-        refresh=given.get("refresh", False),
+        refresh=given.get("refresh", False), budget_usd=given.get("budget"), retry_refused=given.get("retry") == "refused",
     )  # fmt: skip

@@ -16,8 +16,9 @@ from typing import IO, NamedTuple
 
 from kpod.runner.archive import Archive
 from kpod.runner.assembly import find_recipe
+from kpod.runner.budget import Budget
 from kpod.runner.console import RunConsole
-from kpod.runner.errors import ExitCode, Interrupted, KpodError, RecipeError
+from kpod.runner.errors import BudgetReached, ExitCode, Interrupted, KpodError, RecipeError
 from kpod.runner.session import RunOptions, Session
 
 _POLL_S = 0.1
@@ -42,18 +43,21 @@ def run_here(name: str, options: RunOptions, seeds: Sequence[int]) -> Iterator[S
 
     Raises:
         Interrupted: the run was asked to stop.
+        BudgetReached: all seeds together may spend no more.
         RecipeError: the recipe is wrong, for this seed and thus for all.
     """
+    budget = Budget(options.budget_usd)
     for seed in seeds:
         started_s = time.perf_counter()
         archive, error = None, ""
         try:
             session = Session(find_recipe(name), _with_seed(options, seed))
+            session.budget = budget
             try:
                 archive = session.run([RunConsole(session.recipe)])
             finally:
                 session.store.close()
-        except (Interrupted, RecipeError):
+        except (Interrupted, BudgetReached, RecipeError):
             raise
         except KpodError as failed:
             error = str(failed)
@@ -123,6 +127,8 @@ def _start(name: str, options: RunOptions, seed: int) -> _Process:
         words += ["--store", str(options.store)]
     for setting in _with_seed(options, seed).settings:
         words += ["--set", setting]
+    if options.retry_refused:
+        words += ["--retry", "refused"]
     words += [f"--{flag}" for flag in ("offline", "refresh") if getattr(options, flag)]
     said, complained = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
     process = subprocess.Popen(words, stdout=said, stderr=complained, start_new_session=True)  # noqa: S603 - ourselves

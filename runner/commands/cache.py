@@ -12,6 +12,7 @@ from kpod.runner.archive import Archive, list_runs
 from kpod.runner.commands._options import add_folders, run_options
 from kpod.runner.console import complain, say, table
 from kpod.runner.errors import ExitCode
+from kpod.runner.ledger import Ledger
 from kpod.runner.memo import files_below
 from kpod.runner.store import Entry, Store
 
@@ -68,8 +69,25 @@ def _list(store: Store) -> int:
         say(table(("key", "uses", "bytes", "took", "made", "by"), rows))
     for name, reason in store.quarantined():
         say(f"set aside: {name}: {reason}")
+    for line in _asked(store):
+        say(line)
     say(f"{len(rows)} entries, {store.texts.count():,} generated texts in {store.root}")
     return ExitCode.DONE
+
+
+def _asked(store: Store) -> Iterator[str]:
+    """What was asked of endpoints and paid, by endpoint and model."""
+    rows = [
+        (
+            endpoint, model, f"{totals.texts:,}", f"{totals.answered:,}", f"{totals.failed:,}",
+            f"{totals.unknown + totals.in_flight:,}", f"{totals.prompt_tokens:,}", f"{totals.completion_tokens:,}",
+            "no price" if totals.unpriced and totals.unpriced == totals.answered else f"{totals.usd:,.4f}",
+        )
+        for (endpoint, model), totals in Ledger(store.texts).of_endpoints().items()
+    ]  # fmt: skip
+    if rows:
+        head = ("endpoint", "model", "texts", "answered", "failed", "open or unknown", "tokens in", "tokens out", "USD")  # fmt: skip
+        yield table(head, rows)
 
 
 def _verify(store: Store) -> int:

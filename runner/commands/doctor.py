@@ -19,7 +19,7 @@ from kpod.runner.errors import ExitCode
 # Everything that a stage imports; the runner's own needs are in it.
 _LIBRARIES = (
     "torch", "transformers", "peft", "bitsandbytes", "accelerate", "datasets", "scikit-learn", "pyyaml", "jsonschema",
-    "orjson", "rich", "filelock", "jinja2", "safetensors",
+    "openai", "orjson", "rich", "filelock", "jinja2", "safetensors",
 )  # fmt: skip
 
 Finding = tuple[bool, str]

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from kpod.runner.archive import Archive, find_run
 from kpod.runner.capability import Capability
-from kpod.runner.commands._options import add_folders, run_options
+from kpod.runner.commands._options import add_folders, add_spending, run_options
 from kpod.runner.console import RunConsole, json_listener, say, table
 from kpod.runner.errors import ExitCode
 from kpod.runner.session import Session
@@ -18,6 +18,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", help="a folder, a name, or `last`")
     parser.add_argument("--offline", action="store_true", help="never ask the model hub")
     parser.add_argument("--json", action="store_true", help="print events as JSON lines")
+    add_spending(parser)
     add_folders(parser)
 
 

@@ -15,7 +15,7 @@ from typing import Any, Protocol, runtime_checkable
 from kpod.runner.archive import Archive
 from kpod.runner.assembly import find_recipe
 from kpod.runner.canonical import pretty_json
-from kpod.runner.commands._options import add_recipe, run_options
+from kpod.runner.commands._options import add_recipe, add_spending, run_options
 from kpod.runner.commands._seed_runs import SeedEnd, run_here, run_in_processes
 from kpod.runner.console import complain, say, table
 from kpod.runner.errors import ExitCode, KpodError
@@ -37,6 +37,7 @@ class RendersSweep(Protocol):
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare the command line."""
     add_recipe(parser)
+    add_spending(parser)
     parser.add_argument("seeds", metavar="seed=0..4", help="a range, or a list: seed=0,3,7")
     parser.add_argument(
         "--jobs",
@@ -53,6 +54,11 @@ def run(arguments: Namespace) -> int:
     if arguments.jobs < 1:
         raise KpodError(f"--jobs: got {arguments.jobs}\nallowed: 1 or more")
     options = run_options(arguments)
+    if arguments.jobs > 1 and options.budget_usd is not None:
+        raise KpodError(
+            f"--jobs {arguments.jobs} with --budget: seeds in processes of their own cannot share one budget\n"
+            "leave one of the two out; texts that one seed has paid for are there for all others either way"
+        )
     recipe = load_recipe(
         find_recipe(arguments.recipe), settings=[*options.settings, f"seed={seeds[0]}"]
     )

@@ -6,10 +6,19 @@ Letters after the underscore: B rows, T tokens, V vocabulary, D width of the mod
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+from kpod.stages._lm.key_cache import (
+    buffered_cache,
+    encoder_decoder_cache,
+    is_buffered,
+    repeated,
+    take_in,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from transformers import DynamicCache
 
 
 class DecoderSteps(Protocol):
@@ -21,9 +30,49 @@ class DecoderSteps(Protocol):
     def keep(self, kept_B: Tensor) -> None:
         """Let all rows but these go."""
 
+    def take_in(self, newcomers: Self) -> None:
+        """Add the rows of other steps of this model below, which have taken at least one step; only where `rows_can_join`."""
+
+
+class Prefix:
+    """Tokens that many prompts begin with, read once.
+
+    Args:
+        model: a causal language model in eval mode.
+        ids: the tokens, at least one.
+    """
+
+    def __init__(self, model: Any, ids: Sequence[int]) -> None:
+        import torch
+
+        self.ids = tuple(ids)
+        self._config = model.config
+        self._cache = buffered_cache(model.config)
+        with torch.inference_mode():
+            ids_1T = torch.tensor([self.ids], device=model.device)
+            model(input_ids=ids_1T, past_key_values=self._cache, use_cache=True, logits_to_keep=1)
+
+    def cache_of(self, num_rows: int) -> DynamicCache:
+        """A cache in which every row has read these tokens."""
+        return repeated(self._cache, self._config, num_rows=num_rows)
+
+
+def rows_can_join(model: Any) -> bool:
+    """Whether rows may join others that are under way, and begin with a prefix that was read once.
+
+    Not with an encoder: T5 numbers tokens by the cache's length, so that rows of one batch must be equally long. Not with layers
+    that keep less than whole rows, such as sliding windows.
+    """
+    return not model.config.is_encoder_decoder and is_buffered(buffered_cache(model.config))
+
 
 def decoder_steps(
-    model: Any, prompts: Sequence[Sequence[int]], *, pad_id: int, max_new: int
+    model: Any,
+    prompts: Sequence[Sequence[int]],
+    *,
+    pad_id: int,
+    max_new: int,
+    prefix: Prefix | None = None,
 ) -> DecoderSteps:
     """The steps of a model on these prompts.
 
@@ -32,45 +81,60 @@ def decoder_steps(
         prompts: token ids, at least one a prompt; for an encoder with its end token.
         pad_id: fills the columns of shorter prompts; masked, so its value does not matter.
         max_new: most steps that will be taken.
+        prefix: what all prompts begin with, and are longer than; only for models whose `rows_can_join`.
     """
-    made = EncoderDecoderSteps if model.config.is_encoder_decoder else CausalSteps
-    return made(model, prompts, pad_id=pad_id, max_new=max_new)
+    if model.config.is_encoder_decoder:
+        return EncoderDecoderSteps(model, prompts, pad_id=pad_id)
+    return CausalSteps(model, prompts, pad_id=pad_id, max_new=max_new, prefix=prefix)
 
 
 class CausalSteps:
     """The prompt is the beginning of the text.
 
-    Prompts are padded on the left, so that the last column is each row's newest token; padded places are masked and take no
-    position number.
+    Prompts are padded on the left (behind a prefix, where there is one), so that the last column is each row's newest token;
+    padded places are masked and take no position number.
     """
 
     def __init__(
-        self, model: Any, prompts: Sequence[Sequence[int]], *, pad_id: int, max_new: int
+        self,
+        model: Any,
+        prompts: Sequence[Sequence[int]],
+        *,
+        pad_id: int,
+        max_new: int,
+        prefix: Prefix | None = None,
     ) -> None:
         import torch
 
-        from kpod.stages._lm.key_cache import buffered_cache
-
-        lengths = [len(prompt) for prompt in prompts]
+        num_read = 0 if prefix is None else len(prefix.ids)
+        unread = [prompt[num_read:] for prompt in prompts]
+        lengths = [len(prompt) for prompt in unread]
         width = max(lengths)
-        padded = [[pad_id] * (width - len(prompt)) + [*prompt] for prompt in prompts]
-        mask = [[0] * (width - length) + [1] * (length + max_new) for length in lengths]
+        padded = [[pad_id] * (width - len(prompt)) + [*prompt] for prompt in unread]
+        mask = [[1] * num_read + [0] * (width - length) + [1] * length for length in lengths]
         self._model = model
-        self._width = width
-        self._num_new = 0
-        self._cache = buffered_cache(model.config, capacity=width + max_new)
-        self._prompt_BT = torch.tensor(padded, device=model.device)
-        self._mask_BT = torch.tensor(mask, device=model.device)
-        self._length_B = torch.tensor(lengths, device=model.device)
+        self._num_left = max_new
+        self._cache = (
+            buffered_cache(model.config) if prefix is None else prefix.cache_of(len(prompts))
+        )
+        self._unread_BT = torch.tensor(padded, device=model.device)
+        self._width = num_read + width
+        self._mask_BT = _with_room(torch.tensor(mask, device=model.device), max_new)
+        self._position_B = torch.tensor(lengths, device=model.device) + (num_read - 1)
 
     def next_logits(self, newest_B: Tensor | None) -> Tensor:
         """As the protocol says."""
-        if newest_B is not None:
-            self._num_new += 1
+        if newest_B is None:
+            ids_BT, position_BT = self._unread_BT, self._prompt_positions()
+        else:
+            self._width += 1
+            self._num_left -= 1
+            self._position_B = self._position_B + 1
+            ids_BT, position_BT = newest_B[:, None], self._position_B[:, None]
         out = self._model(
-            input_ids=self._prompt_BT if newest_B is None else newest_B[:, None],
-            attention_mask=self._mask_BT[:, : self._width + self._num_new],
-            position_ids=self._positions(),
+            input_ids=ids_BT,
+            attention_mask=self._mask_BT[:, : self._width],
+            position_ids=position_BT,
             past_key_values=self._cache,
             use_cache=True,
             logits_to_keep=1,
@@ -78,18 +142,40 @@ class CausalSteps:
         logits_BV: Tensor = out.logits[:, -1].float()
         return logits_BV
 
-    def _positions(self) -> Tensor:
-        """Position numbers of the tokens that go in next, [B, T]; padding takes none."""
-        if self._num_new:
-            return (self._length_B + (self._num_new - 1))[:, None]
+    def _prompt_positions(self) -> Tensor:
+        """Position numbers of what is read of the prompts, [B, T]; padding takes none."""
         positions_BT = self._mask_BT[:, : self._width].cumsum(-1) - 1
-        return positions_BT.clamp(min=0)
+        return positions_BT[:, -self._unread_BT.shape[1] :].clamp(min=0)
 
     def keep(self, kept_B: Tensor) -> None:
         """As the protocol says."""
         self._cache.batch_select_indices(kept_B)
         self._mask_BT = self._mask_BT[kept_B]
-        self._length_B = self._length_B[kept_B]
+        self._position_B = self._position_B[kept_B]
+
+    def take_in(self, newcomers: CausalSteps) -> None:
+        """As the protocol says; columns that only rows that have gone filled are let go."""
+        import torch
+
+        mask_BT = self._mask_BT[:, : self._width]
+        skip = int(mask_BT.any(0).to(torch.uint8).argmax())
+        width = max(self._width - skip, newcomers._width)
+        take_in(self._cache, newcomers._cache, skip=skip, width=width)
+        masks = (mask_BT[:, skip:], newcomers._mask_BT[:, : newcomers._width])
+        aligned = [
+            torch.nn.functional.pad(mask_BT, (width - mask_BT.shape[1], 0)) for mask_BT in masks
+        ]
+        self._num_left = max(self._num_left, newcomers._num_left)
+        self._mask_BT = _with_room(torch.cat(aligned), self._num_left)
+        self._width = width
+        self._position_B = torch.cat([self._position_B, newcomers._position_B])
+
+
+def _with_room(mask_BT: Tensor, num_tokens: int) -> Tensor:
+    """The mask with columns for so many tokens that every row will have."""
+    import torch
+
+    return torch.nn.functional.pad(mask_BT, (0, num_tokens), value=1)
 
 
 class EncoderDecoderSteps:
@@ -99,18 +185,14 @@ class EncoderDecoderSteps:
     values of the prompt are computed once too, and held in the cache's other half.
     """
 
-    def __init__(
-        self, model: Any, prompts: Sequence[Sequence[int]], *, pad_id: int, max_new: int
-    ) -> None:
+    def __init__(self, model: Any, prompts: Sequence[Sequence[int]], *, pad_id: int) -> None:
         import torch
-
-        from kpod.stages._lm.key_cache import encoder_decoder_cache
 
         width = max(len(prompt) for prompt in prompts)
         padded = [[*prompt] + [pad_id] * (width - len(prompt)) for prompt in prompts]
         mask = [[1] * len(prompt) + [0] * (width - len(prompt)) for prompt in prompts]
         self._model = model
-        self._cache = encoder_decoder_cache(model, capacity=max_new)
+        self._cache = encoder_decoder_cache(model)
         self._prompt_BT = torch.tensor(padded, device=model.device)
         self._mask_BT = torch.tensor(mask, device=model.device)
         self._start_B = torch.full((len(prompts),), decoder_start_id(model), device=model.device)
@@ -138,6 +220,10 @@ class EncoderDecoderSteps:
         self._cache.batch_select_indices(kept_B)
         self._mask_BT = self._mask_BT[kept_B]
         self._read_BTD = self._read_BTD[kept_B]
+
+    def take_in(self, newcomers: EncoderDecoderSteps) -> None:
+        """Never called: `rows_can_join` says no."""
+        raise NotImplementedError
 
 
 def decoder_start_id(model: Any) -> int:

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from kpod.runner import SettingError
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
+
+    from kpod.stages._lm.decoder_steps import Prefix
 
 HasStopText = Callable[[list[int]], bool]
 
@@ -57,12 +58,28 @@ class Row(NamedTuple):
     max_new: int
 
 
+def row_tokens(row: Row) -> int:
+    """The most tokens, of prompt and text, that a row may come to."""
+    return len(row.prompt_ids) + row.max_new
+
+
 class FinishedRow(NamedTuple):
     """What became of a row: its new tokens, without the end token."""
 
     name: str
     ids: list[int]
     finish: Literal["stop", "length"]
+
+
+class _Live:
+    """A row that has not ended: its new tokens, and the random numbers that choose them (None: greedy)."""
+
+    __slots__ = ("draws", "ids", "row")
+
+    def __init__(self, row: Row, decoding: Decoding) -> None:
+        self.row = row
+        self.ids: list[int] = []
+        self.draws = None if decoding.is_greedy else _uniforms(row, decoding)
 
 
 class DecodingBatch:
@@ -75,6 +92,7 @@ class DecodingBatch:
         pad_id: fills the columns of shorter prompts; masked, so its value does not matter.
         end_ids: a row ends with any of these.
         has_stop_text: whether the tokens so far hold a stop text; None where there is none to look for.
+        prefix: what all prompts begin with, read already; None where they share nothing.
     """
 
     def __init__(
@@ -86,92 +104,98 @@ class DecodingBatch:
         pad_id: int,
         end_ids: Sequence[int],
         has_stop_text: HasStopText | None = None,
+        prefix: Prefix | None = None,
     ) -> None:
-        import torch
-
         from kpod.stages._lm.decoder_steps import decoder_steps
 
-        device = model.device
-        longest = max(row.max_new for row in rows)
-        self._rows = list(rows)
+        self._live = [_Live(row, decoding) for row in rows]
         self._decoding = decoding
+        self._end_ids = frozenset(end_ids)
         self._has_stop_text = has_stop_text
-        self._num_new = 0
         self._newest_B: Tensor | None = None
         self._steps = decoder_steps(
-            model, [row.prompt_ids for row in rows], pad_id=pad_id, max_new=longest
-        )
-        self._max_new_B = torch.tensor([row.max_new for row in rows], device=device)
-        self._new_BT = torch.full((len(rows), longest), pad_id, device=device)
-        self._end_ids = torch.tensor(sorted(end_ids), device=device)
-        self._uniform_BT = (
-            None if decoding.is_greedy else _uniforms(rows, decoding, longest).to(device)
+            model,
+            [row.prompt_ids for row in rows],
+            pad_id=pad_id,
+            max_new=max(row.max_new for row in rows),
+            prefix=prefix,
         )
 
     @property
     def num_rows(self) -> int:
         """Rows that have not ended."""
-        return len(self._rows)
+        return len(self._live)
+
+    @property
+    def tokens_a_row(self) -> int:
+        """The most tokens, of prompt and text, that a row may come to; 0 where none is left."""
+        return max((row_tokens(live.row) for live in self._live), default=0)
 
     def step(self) -> list[FinishedRow]:
         """Add one token to every row; rows that end leave the batch."""
         import torch
 
         with torch.inference_mode():
-            is_end_B = self._extend()
-            if not bool(is_end_B.any()):
-                return []
-            return self._release(is_end_B)
+            self._newest_B = self._next_tokens()
+            for live, token in zip(self._live, self._newest_B.tolist(), strict=True):
+                live.ids.append(token)
+            endings = [self._ending(live) for live in self._live]
+            return self._release(endings) if any(endings) else []
 
-    def _extend(self) -> Tensor:
-        """Choose the next token of every row; returns bool [B]: whether it ends the row."""
+    def take_in(self, newcomers: DecodingBatch) -> None:
+        """Go on with the rows of another batch too, which has taken at least one step and has rows left."""
+        import torch
+
+        assert self._newest_B is not None, "rows join after a step"
+        assert newcomers._newest_B is not None, "rows join after a step"
+        with torch.inference_mode():
+            self._steps.take_in(newcomers._steps)
+            self._newest_B = torch.cat([self._newest_B, newcomers._newest_B])
+        self._live += newcomers._live
+
+    def _next_tokens(self) -> Tensor:
+        """The next token of every row, int64 [B]."""
         import torch
 
         logits_BV = self._steps.next_logits(self._newest_B)
-        if self._uniform_BT is None:
-            next_B = logits_BV.argmax(-1)
-        else:
-            next_B = sampled_tokens(
-                logits_BV,
-                self._uniform_BT[:, self._num_new],
-                temperature=self._decoding.temperature,
-                top_p=self._decoding.top_p,
-            )
-        self._new_BT[:, self._num_new] = next_B
-        self._num_new += 1
-        self._newest_B = next_B
-        is_end_B = torch.isin(next_B, self._end_ids) | (self._max_new_B <= self._num_new)
-        if self._has_stop_text is not None:
-            texts = self._new_BT[:, : self._num_new].tolist()
-            stopped = [self._has_stop_text(ids) for ids in texts]
-            is_end_B = is_end_B | torch.tensor(stopped, device=is_end_B.device)
-        return is_end_B
+        if self._decoding.is_greedy:
+            return logits_BV.argmax(-1)
+        draws = [live.draws[len(live.ids)] for live in self._live if live.draws is not None]
+        return sampled_tokens(
+            logits_BV,
+            torch.tensor(draws, dtype=torch.float64, device=logits_BV.device),
+            temperature=self._decoding.temperature,
+            top_p=self._decoding.top_p,
+        )
 
-    def _release(self, is_end_B: Tensor) -> list[FinishedRow]:
+    def _ending(self, live: _Live) -> Literal["stop", "length"] | None:
+        """How a row ends with its newest token; None where it goes on."""
+        if live.ids[-1] in self._end_ids:
+            return "stop"
+        if self._has_stop_text is not None and self._has_stop_text(live.ids):
+            return "stop"
+        return "length" if len(live.ids) >= live.row.max_new else None
+
+    def _release(self, endings: Sequence[Literal["stop", "length"] | None]) -> list[FinishedRow]:
         """Take the rows that ended out of the batch and out of the model's steps."""
-        ended = is_end_B.tolist()
-        finished = [self._finished(i) for i, has_ended in enumerate(ended) if has_ended]
-        self._rows = [
-            row for row, has_ended in zip(self._rows, ended, strict=True) if not has_ended
-        ]
-        if self._rows:
-            kept_B = (~is_end_B).nonzero(as_tuple=True)[0]
+        import torch
+
+        finished = []
+        kept: list[int] = []
+        for index, (live, ending) in enumerate(zip(self._live, endings, strict=True)):
+            if ending is None:
+                kept.append(index)
+            else:
+                has_end = live.ids[-1] in self._end_ids
+                ids = live.ids[:-1] if has_end else live.ids
+                finished.append(FinishedRow(live.row.name, ids, ending))
+        self._live = [self._live[index] for index in kept]
+        if kept:
             assert self._newest_B is not None, "rows end after a step"
+            kept_B = torch.tensor(kept, device=self._newest_B.device)
             self._steps.keep(kept_B)
             self._newest_B = self._newest_B[kept_B]
-            self._max_new_B = self._max_new_B[kept_B]
-            self._new_BT = self._new_BT[kept_B]
-            if self._uniform_BT is not None:
-                self._uniform_BT = self._uniform_BT[kept_B]
         return finished
-
-    def _finished(self, index: int) -> FinishedRow:
-        ids: list[int] = self._new_BT[index, : self._num_new].tolist()
-        has_end = ids[-1] in self._end_ids.tolist()
-        if has_end:
-            ids = ids[:-1]
-        has_stopped = has_end or (self._has_stop_text is not None and self._has_stop_text(ids))
-        return FinishedRow(self._rows[index].name, ids, "stop" if has_stopped else "length")
 
 
 def sampled_tokens(
@@ -203,15 +227,13 @@ def sampled_tokens(
     return order_BV.gather(-1, rank_B1.minimum(last_B1))[:, 0]
 
 
-def _uniforms(rows: Sequence[Row], decoding: Decoding, num_tokens: int) -> torch.Tensor:
-    """float64 [B, T] in [0, 1): a row's numbers come from the seed and its name alone, whatever batch it is in."""
+def _uniforms(row: Row, decoding: Decoding) -> list[float]:
+    """One number in [0, 1) a token, float64: from the seed and the row's name alone, whatever batch it is in."""
     import torch
 
-    draws = torch.zeros((len(rows), num_tokens), dtype=torch.float64)
-    for i, row in enumerate(rows):
-        digest = hashlib.sha256(f"{decoding.seed}/{row.name}".encode()).digest()
-        generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "little", signed=True))
-        draws[i, : row.max_new] = torch.rand(row.max_new, generator=generator, dtype=torch.float64)
+    digest = hashlib.sha256(f"{decoding.seed}/{row.name}".encode()).digest()
+    generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "little", signed=True))
+    draws: list[float] = torch.rand(row.max_new, generator=generator, dtype=torch.float64).tolist()
     return draws
 
 

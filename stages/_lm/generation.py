@@ -1,12 +1,14 @@
 """The engine that writes texts, for teachers and for evaluation: each text once, stored as it ends.
 
-Requests are looked up in the record store first. What is left is sorted by length, longest first, cut into batches by a
-budget of tokens, decoded, stored, and given back in the order it was asked for. Source: DESIGN 5 and 7.
+Requests are looked up in the record store first. What is left is claimed and decoded in batches, longest first, by a budget
+of tokens, and given back in the order it was asked for. What another process is writing is waited for, or written here when that
+process is gone. Source: DESIGN 5 and 7.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
@@ -14,7 +16,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kpod.runner import StageError
 from kpod.runner.texts import GeneratedText, TextStore, text_key
-from kpod.stages._lm.decoding import Decoding, DecodingBatch, FinishedRow, HasStopText, Row
+from kpod.stages._lm.decoding import Decoding, FinishedRow, Row
+from kpod.stages._lm.waiting_rows import WaitingRows
+from kpod.stages._lm.writing_loop import finished_text, steps
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -24,7 +28,8 @@ if TYPE_CHECKING:
 
 # Part of every text's key: raise it when a fix changes what is written, and no old text is found again.
 ENGINE = "kpod.local/1"
-_STORE_EVERY = 16  # texts; each group is one transaction of about a millisecond
+# How often to look whether another process has written, or given up, what is left.
+_LOOK_EVERY_S = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +56,7 @@ class Progress(NamedTuple):
 
 
 OnProgress = Callable[[Progress], None]
+OnFound = Callable[[Sequence[GeneratedText]], None]
 LoadModel = Callable[[], Any]
 
 
@@ -66,8 +72,10 @@ def generate_texts(
     model_facts: Mapping[str, str],
     on_progress: OnProgress,
     family: Family = "causal",
+    but_refused: bool = False,
+    on_found: OnFound | None = None,
 ) -> list[GeneratedText]:
-    """The text of every request, in their order; texts that are stored are not written again.
+    """The text of every request, in their order; texts that are stored, or that another process writes, are not written again.
 
     Args:
         load_model: gives the model in eval mode; not called where all texts are stored.
@@ -76,70 +84,41 @@ def generate_texts(
         decoding: how texts are chosen.
         limits: of the model.
         batch_tokens: tokens of prompts and texts that are held at once; at least one row is.
-        store: where texts are looked up and kept.
+        store: where texts are looked up, claimed and kept.
         model_facts: names the model in the keys: its content digest and its resolved precision.
-        on_progress: called after every step; what it raises passes through, after ended texts are stored.
+        on_progress: called after every step and while waiting; what it raises passes through, after ended texts are stored.
         family: of the model; where an encoder reads the prompt, the text has a context of its own.
+        but_refused: texts that were refused are written again.
+        on_found: hears of texts that were found and not written here.
 
     Raises:
         StageError: a prompt is empty or leaves no room in the model's context; nothing is ever cut.
     """
     ends = tuple(sorted(limits.end_ids))
     keys = [text_key(_key_facts(request, decoding, model_facts, ends)) for request in requests]
-    texts = store.get(keys)
+    texts = store.get(keys, but_refused=but_refused)
     rows: dict[str, Row] = {}
     for key, request in zip(keys, requests, strict=True):
         if key not in texts and key not in rows:
             rows[key] = _row(key, request, decoding, limits, family)
-    total = len(texts) + len(rows)
-    on_progress(Progress(len(texts), total, 0))
-    if rows:
-        model = load_model()
-        provenance = _provenance(model_facts, device=str(model.device), batch_tokens=batch_tokens)
-        desk = _Desk(
-            tokenizer, decoding, store=store, provenance=provenance, texts=texts, rows=rows
-        )
-        try:
-            new_tokens = 0
-            for finished, num_rows in _steps(
-                model,
-                tokenizer,
-                list(rows.values()),
-                decoding,
-                ends=ends,
-                budget=batch_tokens,
-            ):
-                new_tokens += num_rows
-                desk.take(finished)
-                on_progress(Progress(len(texts), total, new_tokens))
-        finally:
-            desk.store_finished()
+    if on_found is not None:
+        on_found(list(texts.values()))
+    desk = _Desk(
+        tokenizer, decoding, store=store, texts=texts, rows=rows, on_progress=on_progress,
+        model_facts=model_facts, load_model=load_model, batch_tokens=batch_tokens, but_refused=but_refused,
+    )  # fmt: skip
+    desk.tell()
+    while missing := desk.missing():
+        elsewhere = desk.write(missing, ends)
+        found = store.get([row.name for row in elsewhere], but_refused=but_refused)
+        texts |= found
+        if on_found is not None:
+            on_found(list(found.values()))
+        if len(elsewhere) == len(missing) and not found:
+            time.sleep(_LOOK_EVERY_S)
+        if elsewhere:
+            desk.tell()
     return [texts[key] for key in keys]
-
-
-def _steps(
-    model: Any,
-    tokenizer: PreTrainedTokenizerBase,
-    rows: Sequence[Row],
-    decoding: Decoding,
-    *,
-    ends: Sequence[int],
-    budget: int,
-) -> Iterator[tuple[list[FinishedRow], int]]:
-    """Decode all rows, batch by batch: after every step the rows that ended, and how many tokens it wrote."""
-    pad_id = tokenizer.pad_token_id
-    for batch in _batches(rows, budget=budget):
-        running = DecodingBatch(
-            model,
-            batch,
-            decoding,
-            pad_id=0 if pad_id is None else int(pad_id),
-            end_ids=ends,
-            has_stop_text=_stop_text_test(tokenizer, decoding.stop),
-        )
-        while running.num_rows:
-            num_rows = running.num_rows
-            yield running.step(), num_rows
 
 
 def _key_facts(
@@ -202,47 +181,8 @@ def _row(key: str, request: Request, decoding: Decoding, limits: Limits, family:
     return Row(key, request.prompt_ids, room)
 
 
-def _batches(rows: Sequence[Row], *, budget: int) -> Iterator[list[Row]]:
-    """Rows of like length together, longest first, each batch within the budget of tokens or one row."""
-    batch: list[Row] = []
-    width = 0
-    for row in sorted(rows, key=lambda row: (-len(row.prompt_ids) - row.max_new, row.name)):
-        row_tokens = len(row.prompt_ids) + row.max_new
-        width = max(width, row_tokens)
-        if batch and width * (len(batch) + 1) > budget:
-            yield batch
-            batch, width = [], row_tokens
-        batch.append(row)
-    if batch:
-        yield batch
-
-
-def _stop_text_test(tokenizer: PreTrainedTokenizerBase, stop: Sequence[str]) -> HasStopText | None:
-    """Whether tokens end in a text that holds a stop text, looking at no more of their end than could matter.
-
-    A token is at least one byte, so a stop text of n bytes that the newest token completed lies in the last n + 1 tokens,
-    give or take a few that decode to nothing.
-    """
-    if not stop:
-        return None
-    window = max(len(text.encode()) for text in stop) + 8
-
-    def has_stop_text(ids: list[int]) -> bool:
-        tail = _decoded(tokenizer, ids[-window:])
-        return any(text in tail for text in stop)
-
-    return has_stop_text
-
-
-def _decoded(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
-    text: Any = tokenizer.decode(
-        list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
-    )
-    return str(text)
-
-
 class _Desk:
-    """Takes finished rows, turns them into texts, and stores them in groups."""
+    """Lets rows be written, and stores every text as it ends."""
 
     def __init__(
         self,
@@ -250,35 +190,75 @@ class _Desk:
         decoding: Decoding,
         *,
         store: TextStore,
-        provenance: Mapping[str, str | int],
         texts: dict[str, GeneratedText],
         rows: Mapping[str, Row],
+        on_progress: OnProgress,
+        model_facts: Mapping[str, str],
+        load_model: LoadModel,
+        batch_tokens: int,
+        but_refused: bool,
     ) -> None:
         self._tokenizer = tokenizer
-        self._stop = decoding.stop
+        self._decoding = decoding
         self._store = store
-        self._provenance = provenance
         self._texts = texts
         self._rows = rows
-        self._unstored: dict[str, GeneratedText] = {}
+        self._total = len(texts) + len(rows)
+        self._on_progress = on_progress
+        self._model_facts = model_facts
+        self._load_model = cache(load_model)
+        self._batch_tokens = batch_tokens
+        self._but_refused = but_refused
+        self._new_tokens = 0
 
-    def take(self, finished: Sequence[FinishedRow]) -> None:
-        """Keep what ended; a group that is large enough is stored."""
-        for row in finished:
-            text = _decoded(self._tokenizer, row.ids)
-            for stop in self._stop:
-                text = text.partition(stop)[0]
-            self._texts[row.name] = self._unstored[row.name] = GeneratedText(
-                text=text,
-                finish=row.finish,
-                prompt_tokens=len(self._rows[row.name].prompt_ids),
-                completion_tokens=len(row.ids),
+    def tell(self) -> None:
+        """Say how far the writing is."""
+        self._on_progress(Progress(len(self._texts), self._total, self._new_tokens))
+
+    def missing(self) -> list[Row]:
+        """Rows without a text."""
+        return [row for key, row in self._rows.items() if key not in self._texts]
+
+    def write(self, missing: Sequence[Row], end_ids: Sequence[int]) -> list[Row]:
+        """Write what no other process is writing; returns the rest.
+
+        Args:
+            missing: rows without a text.
+            end_ids: a text ends with any of these.
+        """
+        waiting = WaitingRows(
+            missing, budget=self._batch_tokens, store=self._store, but_refused=self._but_refused
+        )
+        prefix_ids = waiting.common_prefix()
+        try:
+            if first := waiting.take():
+                for finished, num_rows in steps(
+                    self._load_model(), self._tokenizer, waiting, first, self._decoding,
+                    end_ids=end_ids, prefix_ids=prefix_ids,
+                ):  # fmt: skip
+                    self._new_tokens += num_rows
+                    self._take(finished)
+                    self.tell()
+        finally:
+            self._store.release(sorted(waiting.claimed - self._texts.keys()))
+        return waiting.elsewhere
+
+    def _take(self, finished: Sequence[FinishedRow]) -> None:
+        """Turn what ended into texts, and store them."""
+        if not finished:
+            return
+        ended = {
+            row.name: finished_text(
+                self._tokenizer, self._rows[row.name], row, stop=self._decoding.stop
             )
-        if len(self._unstored) >= _STORE_EVERY:
-            self.store_finished()
-
-    def store_finished(self) -> None:
-        """Store what has not been stored yet."""
-        if self._unstored:
-            self._store.put(self._unstored, provenance=self._provenance)
-            self._unstored = {}
+            for row in finished
+        }
+        self._store.put(
+            ended,
+            provenance=_provenance(
+                self._model_facts,
+                device=str(self._load_model().device),
+                batch_tokens=self._batch_tokens,
+            ),
+        )
+        self._texts |= ended

@@ -7,14 +7,17 @@ otherwise; both are set here. Source: PRACTICE 1 (rows 4, 5, 9, 16) and 2.
 from __future__ import annotations
 
 import os
-from functools import cache
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from kpod.runner import StageError
 from kpod.stages._lm.artifact import read_json_object
 from kpod.stages._lm.family import CAUSAL_ENDINGS
 from kpod.stages._lm.family import Family as Family
 from kpod.stages._lm.family import family as family
+from kpod.stages._lm.hardware import Hardware as Hardware
+from kpod.stages._lm.hardware import pick_device as pick_device
+from kpod.stages._lm.hardware import set_threads as set_threads
+from kpod.stages._lm.quantised import Quantisation, check_quantisable, quantised_config
 from kpod.stages._lm.quiet import quiet as quiet
 from kpod.stages._lm.sentencepiece_file import t5_tokenizer_of_folder
 
@@ -39,15 +42,6 @@ _PAD_CANDIDATES = (
     "[PAD]",
     "<unk>",
 )
-
-
-class Hardware(Protocol):
-    """What is read of a placement."""
-
-    @property
-    def device(self) -> str: ...
-    @property
-    def threads(self) -> int | None: ...
 
 
 def load_tokenizer(files: ModelFiles) -> PreTrainedTokenizerBase:
@@ -136,13 +130,28 @@ def longest_trained(files: ModelFiles) -> int | None:
 
 
 def load_lm(
-    files: ModelFiles, *, precision: LoadPrecision, device: str, merge: bool = True
+    files: ModelFiles,
+    *,
+    precision: LoadPrecision,
+    device: str,
+    merge: bool = True,
+    quantisation: Quantisation = "none",
 ) -> PreTrainedModel:
     """A model of either family; else as `load_causal_lm`.
 
+    Args:
+        files: as `locate` found them.
+        precision: what it computes in.
+        device: as torch names it.
+        merge: add an adapter into the weights; never done to quantised ones, beside which it stays as it is.
+        quantisation: how weights are held.
+
     Raises:
-        StageError: the architecture is of neither family, or transformers does not know it.
+        StageError: the architecture is of neither family, or transformers does not know it, or it cannot be quantised.
     """
+    if quantisation != "none":
+        check_quantisable(files, quantisation)
+        return _load_quantised(files, quantisation, precision=precision, device=device)
     return _load(files, precision=precision, device=device, merge=merge)
 
 
@@ -172,13 +181,10 @@ def _load(
     files: ModelFiles, *, precision: LoadPrecision, device: str, merge: bool
 ) -> PreTrainedModel:
     import torch
-    import transformers
 
     is_seq2seq = family(files.spec) == "seq2seq"
-    model_class: Any = getattr(transformers, files.spec.architecture, None)
-    if model_class is None:
-        raise _unknown_class(files)
-    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
+    model_class = _model_class(files)
+    dtype = _dtype(precision)
     # An adapter is added to its base in fp32, so that the sum is rounded once.
     is_merged = files.adapter is not None and merge
     with quiet():
@@ -196,6 +202,48 @@ def _load(
         _cast_parameters(model, dtype)
     reset_generation(model)
     found: PreTrainedModel = model.to(device).eval()
+    return found
+
+
+def _load_quantised(
+    files: ModelFiles, quantisation: Quantisation, *, precision: LoadPrecision, device: str
+) -> PreTrainedModel:
+    import torch
+
+    dtype = _dtype(precision)
+    # Quantised as they arrive, on the device where they stay: 8-bit weights cannot be moved afterwards.
+    with quiet(), torch.device(device):
+        model: Any = _model_class(files).from_pretrained(
+            str(files.weights),
+            dtype=dtype,
+            quantization_config=quantised_config(quantisation, dtype=dtype),
+            local_files_only=True,
+            use_safetensors=True,
+        )
+        if model.device.type != torch.device(device).type:
+            raise StageError(
+                f"placement.device is {device}, but bitsandbytes took {model.device} for quantised weights\n"
+                "set placement.default.device to it, hide it with CUDA_VISIBLE_DEVICES, or leave quantisation out"
+            )
+        if files.adapter is not None:
+            model = _with_adapter(model, files, merge=False)
+    reset_generation(model)
+    found: PreTrainedModel = model.eval()
+    return found
+
+
+def _dtype(precision: LoadPrecision) -> torch.dtype:
+    import torch
+
+    return {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
+
+
+def _model_class(files: ModelFiles) -> Any:
+    import transformers
+
+    found = getattr(transformers, files.spec.architecture, None)
+    if found is None:
+        raise _unknown_class(files)
     return found
 
 
@@ -243,41 +291,3 @@ def reset_generation(model: Any) -> None:
         pad_token_id=kept.pad_token_id,
         decoder_start_token_id=kept.decoder_start_token_id,
     )
-
-
-def pick_device(placement: Hardware) -> torch.device:
-    """The device to compute on.
-
-    Raises:
-        StageError: the placement asks for CUDA, and torch finds none.
-    """
-    import torch
-
-    wanted = placement.device
-    if wanted == "auto":
-        wanted = "cuda" if torch.cuda.is_available() else "cpu"
-    if wanted.startswith("cuda") and not torch.cuda.is_available():
-        raise StageError(
-            f"placement.device is {wanted}, but torch {torch.__version__} finds no CUDA device here\n"
-            "set placement.default.device to cpu, or install a CUDA build of torch"
-        )
-    return torch.device(wanted)
-
-
-def set_threads(placement: Hardware) -> None:
-    """Let torch compute with as many threads as the placement says; None: as many as torch chose when the process began."""
-    import torch
-
-    own = _own_threads()
-    if placement.threads is not None:
-        torch.set_num_threads(placement.threads)
-    elif torch.get_num_threads() != own:
-        torch.set_num_threads(own)
-
-
-@cache
-def _own_threads() -> int:
-    """How many threads torch chose by itself: read at the first call, before any stage has changed it."""
-    import torch
-
-    return torch.get_num_threads()

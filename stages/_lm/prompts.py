@@ -13,6 +13,8 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from kpod.runner import Doc, Question, SettingError, StageError
+from kpod.stages._lm.chats import encode_texts, rendered
+from kpod.stages._lm.examples import Example, shots, turns_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -186,17 +188,29 @@ def question_text(question: Question) -> str:
     return "\n".join([question.text, "Answer Choices:", *choices])
 
 
-def prompt_text(tokenizer: PreTrainedTokenizerBase, prompt: Prompt, question: Question) -> str:
-    """The text before the student's first token, chat template included.
+def prompt_text(
+    tokenizer: PreTrainedTokenizerBase,
+    prompt: Prompt,
+    question: Question,
+    *,
+    examples: Sequence[Example] = (),
+) -> str:
+    """The text before the student's first token, chat template and examples included.
 
     Raises:
         StageError: the format is chat and the tokenizer has no chat template.
     """
-    head, _ = prompt.split()
-    text = SLOT.sub(lambda _: question_text(question), head)
-    if prompt.format == "plain":
-        return text
-    return render_chat(tokenizer, prompt, text)
+    head, rest = prompt.split()
+
+    def fill(text: str) -> str:
+        return SLOT.sub(lambda _: text, head)
+
+    asked = fill(question_text(question))
+    if prompt.format == "chat":
+        turns = [turn for one in examples for turn in turns_of(one, fill=fill)]
+        return render_chat(tokenizer, prompt, asked, before=turns)
+    gap = rest[: len(rest) - len(rest.lstrip())]
+    return shots(head + gap, examples, fill=fill) + asked
 
 
 def encode_prompt(
@@ -207,17 +221,15 @@ def encode_prompt(
 
 
 def encode_prompts(
-    tokenizer: PreTrainedTokenizerBase, prompt: Prompt, questions: Sequence[Question]
+    tokenizer: PreTrainedTokenizerBase,
+    prompt: Prompt,
+    questions: Sequence[Question],
+    *,
+    examples: Sequence[Example] = (),
 ) -> list[list[int]]:
     """Token ids of many prompts, in order. Errors as `prompt_text`."""
-    if not questions:
-        return []
-    texts = [prompt_text(tokenizer, prompt, question) for question in questions]
-    # Not verbose: lengths are checked by those who know the limit, with the question's id.
-    encoded = tokenizer(texts, add_special_tokens=False, verbose=False)
-    rows: list[list[int]] = encoded["input_ids"]
-    start = _start_ids(tokenizer) if prompt.format == "plain" else []
-    return [row if row[: len(start)] == start else [*start, *row] for row in rows]
+    texts = [prompt_text(tokenizer, prompt, one, examples=examples) for one in questions]
+    return encode_texts(tokenizer, texts, is_chat=prompt.format == "chat")
 
 
 def model_inputs(
@@ -226,12 +238,13 @@ def model_inputs(
     questions: Sequence[Question],
     *,
     family: Family,
+    examples: Sequence[Example] = (),
 ) -> list[list[int]]:
     """What a model reads before its first token, in the order of the questions: the prompts, ended where an encoder reads them.
 
     Errors as `prompt_text`.
     """
-    rows = encode_prompts(tokenizer, prompt, questions)
+    rows = encode_prompts(tokenizer, prompt, questions, examples=examples)
     return [encoder_ids(tokenizer, row) for row in rows] if family == "seq2seq" else rows
 
 
@@ -253,28 +266,17 @@ def encoder_ids(tokenizer: PreTrainedTokenizerBase, prompt_ids: Sequence[int]) -
 
 
 def render_chat(
-    tokenizer: PreTrainedTokenizerBase, prompt: Prompt, text: str, reply: str | None = None
+    tokenizer: PreTrainedTokenizerBase,
+    prompt: Prompt,
+    text: str,
+    reply: str | None = None,
+    *,
+    before: Sequence[Mapping[str, str]] = (),
 ) -> str:
-    """The chat up to the assistant's first token, or with a whole reply."""
-    if not tokenizer.chat_template:
-        raise StageError(
-            "prompt format is chat, but the tokenizer has no chat template\n"
-            "allowed: plain; or use an instruction-tuned model, whose tokenizer has one"
-        )
+    """The chat up to the assistant's first token, or with a whole reply; turns before it between system message and text."""
     system = [] if prompt.system is None else [{"role": "system", "content": prompt.system}]
-    messages = [*system, {"role": "user", "content": text}]
+    chat = [*system, *before, {"role": "user", "content": text}]
     if reply is not None:
-        messages.append({"role": "assistant", "content": reply})
-    options = {} if prompt.thinking == "keep" else {"enable_thinking": prompt.thinking == "on"}
-    return str(
-        tokenizer.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=reply is None, **options
-        )
-    )
-
-
-def _start_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """[BOS] where the tokenizer begins its own sequences with one, else nothing."""
-    bos = tokenizer.bos_token_id
-    ids: list[int] = tokenizer("a")["input_ids"]
-    return [bos] if bos is not None and ids and ids[0] == bos else []
+        chat.append({"role": "assistant", "content": reply})
+    is_thinking = None if prompt.thinking == "keep" else prompt.thinking == "on"
+    return rendered(tokenizer, chat, is_thinking=is_thinking)

@@ -18,6 +18,8 @@ from kpod.stages._lm.loading import (
     read_limits,
     set_threads,
 )
+from kpod.stages._lm.packed_weights import pack_weights
+from kpod.stages._lm.quantised import Quantisation, check_quantisable
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -38,6 +40,7 @@ def write_texts(
     precision: LoadPrecision,
     batch_tokens: int,
     end_ids: frozenset[int],
+    quantisation: Quantisation = "none",
 ) -> list[GeneratedText]:
     """The texts of a model, in the order of the requests; stored ones are not written again.
 
@@ -50,19 +53,32 @@ def write_texts(
         precision: what the model computes in.
         batch_tokens: tokens of prompts and texts that are held at once.
         end_ids: tokens that end a text, beside those that the model itself names.
+        quantisation: how the model's weights are held.
+
+    Notes "saved": how many texts were found and not written, and their tokens.
 
     Raises:
         Interrupted: the run was asked to stop; texts that had ended are stored.
         StageError: as `generate_texts`.
     """
+    check_quantisable(files, quantisation)
     known = read_limits(files, tokenizer)
     kind = family(files.spec)
 
     def load() -> Any:
         set_threads(ctx.placement)
-        return load_lm(files, precision=precision, device=str(pick_device(ctx.placement)))
+        model = load_lm(
+            files,
+            precision=precision,
+            device=str(pick_device(ctx.placement)),
+            quantisation=quantisation,
+        )
+        pack_weights(model)
+        return model
 
-    return generate_texts(
+    facts = {"model": files.digest, "precision": precision}
+    found: list[GeneratedText] = []
+    texts = generate_texts(
         load,
         tokenizer,
         requests,
@@ -70,10 +86,15 @@ def write_texts(
         limits=Limits(known.end_ids | end_ids, known.context_tokens),
         batch_tokens=batch_tokens,
         store=ctx.records,
-        model_facts={"model": files.digest, "precision": precision},
+        model_facts=facts if quantisation == "none" else {**facts, "quantisation": quantisation},
         on_progress=_teller(ctx),
         family=kind,
+        but_refused=ctx.retry_refused,
+        on_found=found.extend,
     )
+    num_tokens = sum(text.prompt_tokens + text.completion_tokens for text in found)
+    ctx.note("saved", {"texts": len(found), "tokens": num_tokens})
+    return texts
 
 
 def _teller(ctx: Context[Any]) -> Callable[[Progress], None]:

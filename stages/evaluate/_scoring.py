@@ -12,11 +12,12 @@ from kpod.stages._lm.completions import end_token_id
 from kpod.stages._lm.decoding import Decoding
 from kpod.stages._lm.family import family
 from kpod.stages._lm.lm_eval_rules import flexible_is_correct, strict_is_correct
-from kpod.stages._lm.prompts import Prompt, model_inputs
+from kpod.stages._lm.prompts import Prompt, model_inputs, question_text
 from kpod.stages._lm.statistics import wilson_interval
 
 if TYPE_CHECKING:
     from kpod.runner.texts import GeneratedText
+    from kpod.stages._lm.examples import Example
     from kpod.stages.evaluate.accuracy import Config
 
 
@@ -32,17 +33,47 @@ def said(
     assert config.precision != "auto", "the runner resolves precision before a stage runs"
     own = files.spec.prompt
     prompt = config.base_prompt.resolve() if own is None else Prompt.from_json(own)
+    examples = config.base_examples if own is None else ()
     tokenizer = load_tokenizer(files)
-    sent = model_inputs(tokenizer, prompt, questions, family=family(files.spec))
+    check_unasked(examples, questions)
+    sent = model_inputs(tokenizer, prompt, questions, family=family(files.spec), examples=examples)
     requests = [
         Request(prompt_ids=tuple(ids), asked_by=question.id)
         for question, ids in zip(questions, sent, strict=True)
     ]
+    decoding = Decoding(
+        max_new_tokens=config.max_new_tokens, stop=config.base_stop if own is None else ()
+    )
     return write_texts(
-        ctx, files, tokenizer, requests, Decoding(max_new_tokens=config.max_new_tokens),
-        precision=config.precision, batch_tokens=config.batch_tokens,
+        ctx, files, tokenizer, requests, decoding,
+        precision=config.precision, quantisation=config.quantisation, batch_tokens=config.batch_tokens,
         end_ids=frozenset({end_token_id(tokenizer, prompt)}),
     )  # fmt: skip
+
+
+def check_unasked(examples: Sequence[Example], questions: Sequence[Question]) -> None:
+    """No example is one of the questions, which it would answer.
+
+    Raises:
+        StageError: one is, after case and white space are evened out.
+    """
+    asked = {_even(text): question for question in questions for text in _wordings(question)}
+    for number, example in enumerate(examples, start=1):
+        question = asked.get(_even(example.question))
+        if question is not None:
+            raise StageError(
+                f"base_examples: example {number} is question {question.id} of the questions asked: {question.text!r}\n"
+                "take another example, or the question out of the test data"
+            )
+
+
+def _wordings(question: Question) -> set[str]:
+    """The question with and without its lettered choices."""
+    return {question.text, question_text(question)}
+
+
+def _even(text: str) -> str:
+    return " ".join(text.casefold().split())
 
 
 def check_gold(questions: Sequence[Question]) -> None:

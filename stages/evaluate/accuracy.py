@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from kpod.runner import (
     Context,
@@ -21,14 +21,14 @@ from kpod.runner import (
     Output,
     Prediction,
     Question,
+    SettingError,
     Stage,
 )
 from kpod.runner.capability import Capability
+from kpod.stages._lm.examples import Example
 from kpod.stages._lm.precision import resolve_precision
 from kpod.stages._lm.prompts import PromptConfig
-
-if TYPE_CHECKING:
-    pass
+from kpod.stages._lm.quantised import QuantisationSetting
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,15 +44,35 @@ class Config:
         PromptConfig,
         Doc("The prompt of models that were not trained with one; others use their own."),
     ] = field(default_factory=PromptConfig)
+    base_examples: Annotated[
+        tuple[Example, ...],
+        Doc(
+            "Solved examples shown to models that were not trained with a prompt, before every question."
+        ),
+    ] = ()
+    base_stop: Annotated[
+        tuple[str, ...],
+        Doc(
+            "A text of such a model ends before the first of these; after examples in a plain prompt it may go on with a "
+            'question of its own: "\\n\\nQ:" stops it.'
+        ),
+    ] = ()
     precision: Annotated[
         Literal["auto", "fp32", "bf16"],
         Doc("What the model computes in; auto: bf16 where that is faster."),
     ] = "auto"
+    quantisation: QuantisationSetting = "none"
     batch_tokens: Annotated[
         int,
         Doc("Tokens of prompts and texts held at once: more is faster and takes more memory."),
         Ge(1),
     ] = 16384
+
+    def __post_init__(self) -> None:
+        if "" in self.base_stop:
+            raise SettingError(
+                "base_stop", "holds an empty text, before which every text ends", hint="take it out"
+            )
 
 
 class Accuracy(Stage[Config]):
@@ -65,6 +85,11 @@ class Accuracy(Stage[Config]):
     questions = Input(Question, role="test")
     predictions = Output(Prediction)
     metrics = Output(Metric)
+
+    @classmethod
+    def shown(cls, config: Config) -> tuple[str, ...]:
+        """The questions that are shown as examples."""
+        return tuple(example.question for example in config.base_examples)
 
     @classmethod
     def resolve(cls, config: Config, capability: Capability, models: Mapping[str, Path]) -> Config:

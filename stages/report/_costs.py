@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from kpod.stages.report._notes import Note, flat_notes
+from kpod.stages.report._notes import Note, flat_notes, number
 
 if TYPE_CHECKING:
     from kpod.runner.archive import Archive, ArchivedUnit
@@ -26,6 +27,9 @@ class StageRow:
         counts: records by output; None for a folder.
         key: 64 hex digits.
         notes: whatever the stage told.
+        usd: paid for what it asked, whenever that was; None where it noted no price.
+        tokens: that a model read and wrote for it, those of texts that were stored already among them; None where it noted none.
+        saved_usd, saved_tokens: of texts that were stored already when it was made; None as above.
     """
 
     name: str
@@ -41,6 +45,10 @@ class StageRow:
     counts: dict[str, int | None]
     key: str
     notes: tuple[Note, ...]
+    usd: float | None
+    tokens: int | None
+    saved_usd: float | None
+    saved_tokens: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +60,8 @@ class Totals:
         num_units, num_executed: units, and those that this run executed.
         executed_seconds, executed_cpu_seconds: spent in those.
         saved_seconds, saved_cpu_seconds: that making the others took, once.
+        usd, tokens: paid, read and written by models, in this run; None where no stage noted it.
+        saved_usd, saved_tokens: paid, read and written for what came from the store; None as above.
     """
 
     seconds: float
@@ -61,6 +71,10 @@ class Totals:
     executed_cpu_seconds: float
     saved_seconds: float
     saved_cpu_seconds: float
+    usd: float | None
+    tokens: int | None
+    saved_usd: float | None
+    saved_tokens: int | None
 
 
 def read_stages(archive: Archive) -> tuple[StageRow, ...]:
@@ -83,14 +97,38 @@ def _row(unit: ArchivedUnit) -> StageRow:
         wires=tuple(f"{name}: {', '.join(wires)}" for name, wires in unit.wires.items() if wires),
         counts={name: output.num_records for name, output in manifest.outputs.items()},
         key=manifest.key,
-        notes=flat_notes(manifest.notes),
+        notes=flat_notes(manifest.notes, without=("rungs",)),
+        usd=number(manifest.notes, "usd"),
+        tokens=_tokens(manifest.notes),
+        saved_usd=number(saved_note(manifest.notes), "usd"),
+        saved_tokens=_tokens(saved_note(manifest.notes)),
     )
+
+
+def _tokens(notes: Mapping[str, Any]) -> int | None:
+    found = _sum(number(notes, name) for name in ("tokens", "prompt_tokens", "completion_tokens"))
+    return None if found is None else int(found)
+
+
+def saved_note(notes: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The note `saved` of a stage that found some of its texts stored."""
+    noted = notes.get("saved")
+    return noted if isinstance(noted, Mapping) else {}
+
+
+def _sum(values: Iterable[float | None]) -> float | None:
+    """None where nothing is known."""
+    known = [value for value in values if value is not None]
+    return sum(known) if known else None
 
 
 def totals(rows: tuple[StageRow, ...], *, seconds: float) -> Totals:
     """The sums."""
     executed = [row for row in rows if row.status == "run"]
     reused = [row for row in rows if row.status != "run"]
+    tokens = _sum(row.tokens for row in executed)
+    found = sum(row.saved_tokens or 0 for row in executed)
+    saved_tokens = _sum([*(row.tokens for row in reused), *(r.saved_tokens for r in executed)])
     return Totals(
         seconds=seconds,
         num_units=len(rows),
@@ -99,4 +137,8 @@ def totals(rows: tuple[StageRow, ...], *, seconds: float) -> Totals:
         executed_cpu_seconds=sum(row.made_cpu_seconds for row in executed),
         saved_seconds=sum(row.made_seconds for row in reused),
         saved_cpu_seconds=sum(row.made_cpu_seconds for row in reused),
+        usd=_sum(row.usd for row in executed),
+        tokens=None if tokens is None else int(tokens) - found,
+        saved_usd=_sum([*(row.usd for row in reused), *(row.saved_usd for row in executed)]),
+        saved_tokens=None if saved_tokens is None else int(saved_tokens),
     )

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 # In the order in which a set is split, and in which filter.verified judges; archives keep no order.
 _SPLITS = ("train", "validation", "test")
 _RUNGS = (
-    "read", "truncated", "no_answer", "wrong", "arithmetic", "length", "duplicates", "over_limit", "kept",
+    "read", "truncated", "no_answer", "wrong", "arithmetic", "no_majority", "outvoted", "leaked", "length", "duplicates",
+    "over_limit", "kept",
 )  # fmt: skip
 
 
@@ -95,7 +96,7 @@ def _yield(archive: Archive, unit: ArchivedUnit) -> Yield:
         num_after=after,
         kept=kept,
         ladder=ladder,
-        notes=flat_notes(unit.manifest.notes, without=_RUNGS if ladder else ()),
+        notes=flat_notes(unit.manifest.notes, without=(*_RUNGS, "rungs") if ladder else ()),
     )
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from kpod.stages.report._clean import CleanSet, read_clean
 from kpod.stages.report._costs import StageRow, Totals, read_stages, totals
 from kpod.stages.report._data import DataSet, Yield, read_data_sets, read_yields
 from kpod.stages.report._headline import Headline, headline, no_evaluation
 from kpod.stages.report._journeys import Sample, read_journeys
+from kpod.stages.report._ladder import Ladder, read_ladder
 from kpod.stages.report._method import Method, read_method
 from kpod.stages.report._provenance import Provenance, read_provenance
 from kpod.stages.report._scores import TestSet, read_scores
@@ -30,6 +32,8 @@ class Report:
         primary: arms of the comparison that the recipe names, its baseline first.
         samples: journeys through the first test set, and through the others.
         taught: rationales that a student learned from.
+        clean: accuracy on test questions that no training question looks like, where the run compared them.
+        ladder: from the teachers' samples to what the filters kept, with what each rung cost.
         method: what weights, difficulty, clusters and curriculum did, where the run has such stages.
         format: version of report.json.
     """
@@ -38,9 +42,11 @@ class Report:
     headlines: tuple[Headline, ...]
     primary: tuple[str, ...]
     test_sets: tuple[TestSet, ...]
+    clean: tuple[CleanSet, ...]
     students: tuple[Student, ...]
     data_sets: tuple[DataSet, ...]
     yields: tuple[Yield, ...]
+    ladder: Ladder
     samples: tuple[Sample, ...]
     taught: tuple[Taught, ...]
     method: Method
@@ -66,9 +72,11 @@ def read_report(archive: Archive) -> Report:
         or (no_evaluation(len({unit.stage for unit in archive.units.values()})),),
         primary=tuple(archive.facts["primary"]),
         test_sets=tuple(each.facts for each in scored),
+        clean=read_clean(archive, scored),
         students=read_students(archive),
         data_sets=read_data_sets(archive),
         yields=read_yields(archive),
+        ladder=read_ladder(archive),
         samples=tuple(sample for sample in samples if sample is not None),
         taught=read_taught(archive, drawn),
         method=read_method(archive, drawn),

@@ -73,6 +73,13 @@ def count(number: float) -> str:
     return f"{number:,.1f}" if abs(number) >= 100 else f"{number:.4g}"
 
 
+def usd(amount: float) -> str:
+    """US dollars with at least two digits that matter: `$12.30`, `$0.0042`, `$0`."""
+    if amount == 0:
+        return "$0"
+    return f"${amount:,.2f}" if amount >= 0.1 else f"${amount:.2g}"
+
+
 def p_value(p: float) -> str:
     """`p = 0.774`, or `p < 0.001`."""
     return f"p{_SPACE}<{_SPACE}0.001" if p < 0.001 else f"p{_SPACE}={_SPACE}{p:.3f}"

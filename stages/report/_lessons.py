@@ -44,6 +44,7 @@ class Lesson:
 
     Args:
         answer: what was read from the rationale, or None.
+        is_hinted: whether its teacher was told the gold answer.
         weights: id of the stage that the text is shaded by; "" where there is none.
         clusters: the question's cluster by each stage that groups.
         difficulties, curricula: ids of the stages behind the columns.
@@ -53,6 +54,7 @@ class Lesson:
     question: Asked
     source: str
     answer: str | None
+    is_hinted: bool
     weights: str
     clusters: tuple[Note, ...]
     difficulties: tuple[str, ...]
@@ -80,6 +82,7 @@ def _lesson(found: Found, drawn: Drawn, id_: str) -> Lesson:
         question=drawn.asked(id_),
         source=drawn.source,
         answer=rationale.answer,
+        is_hinted=rationale.is_hinted,
         weights=weighed.facts.name if weighed else "",
         clusters=_clusters(found.groupings, rationale.question_id),
         difficulties=tuple(each.facts.name for each in measured),

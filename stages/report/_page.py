@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 _FILTERS = (
     "percent", "bounds", "duration", "count", "p_value", "points", "signed", "listed", "plural", "times", "thinned",
+    "usd",
 )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from kpod.runner import Question, Rationale, content_id
 from kpod.stages.report._asked import Asked, asked
 from kpod.stages.report._passage import Passage, passage, shortened
-from kpod.stages.report._wired import Source, find_questions, holds, maker_of, sources_of
+from kpod.stages.report._wired import Source, find_questions, holds, sources_of
 
 if TYPE_CHECKING:
     from kpod.runner.archive import Archive, ArchivedUnit
@@ -55,6 +55,7 @@ class Taught:
     Args:
         source: id of the stage that the rationale came from.
         teacher: id of the stage of the model that wrote it, or the label that stood with it.
+        is_hinted: whether its teacher was told the gold answer.
     """
 
     source: str
@@ -64,6 +65,7 @@ class Taught:
     verdict: str | None
     teacher: str
     count: int
+    is_hinted: bool
 
 
 def draw_rationales(archive: Archive) -> Drawn:
@@ -95,15 +97,19 @@ def _taught(archive: Archive, drawn: Drawn, rationale: Rationale) -> Taught:
         text=passage(rationale.text, question=question, answer=rationale.answer),
         answer=rationale.answer,
         verdict=rationale.verdict,
-        teacher=_teacher(archive, rationale.teacher),
+        teacher=_teacher(archive, rationale.teacher.removesuffix("+hint")),
         count=rationale.count,
+        is_hinted=rationale.is_hinted,
     )
 
 
 def _teacher(archive: Archive, teacher: str) -> str:
-    """A content digest by the stage that has it; a label as it is."""
-    is_digest = len(teacher) == 64 and set(teacher) <= set("0123456789abcdef")
-    return maker_of(archive, teacher) if is_digest else shortened(teacher)
+    """A content digest, or its first 16 digits, by the stage that has it; a label as it is."""
+    if len(teacher) in {16, 64} and set(teacher) <= set("0123456789abcdef"):
+        for unit in archive.units.values():
+            if any(out.digest.startswith(teacher) for out in unit.manifest.outputs.values()):
+                return unit.stage
+    return shortened(teacher)
 
 
 def _taught_from(archive: Archive) -> tuple[Source | None, list[Source]]:

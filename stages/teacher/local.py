@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from kpod.runner import (
     Context,
     Doc,
+    Forecast,
     Ge,
     Gt,
     Input,
@@ -24,33 +25,22 @@ from kpod.runner import (
     Rationale,
     SettingError,
     Stage,
-    StageError,
-    Usage,
 )
 from kpod.runner.capability import Capability
 from kpod.stages._lm.artifact import locate
-from kpod.stages._lm.completions import end_token_id
 from kpod.stages._lm.decoding import Decoding, check_sampling
 from kpod.stages._lm.family import family
 from kpod.stages._lm.precision import resolve_precision
-from kpod.stages._lm.prompts import Prompt, model_inputs
-from kpod.stages._lm.usage import sum_of_usage
+from kpod.stages._lm.quantised import QuantisationSetting
+from kpod.stages.teacher._prompt import AskPrompt, asks, solved_ids
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
     from kpod.runner.texts import GeneratedText
-
-_ASKS = (
-    "{question}\n\n"
-    "Think step by step: one short step a line, with its arithmetic. "
-    "End with a last line of the form: The answer is N."
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TeacherPrompt:
-    """What the teacher reads."""
+class TeacherPrompt(AskPrompt):
+    """What a teacher on this machine reads."""
 
     format: Annotated[
         Literal["plain", "chat", "auto"],
@@ -58,25 +48,16 @@ class TeacherPrompt:
             "plain: the text as it stands; chat: as a user's turn; auto: chat where the tokenizer has a template."
         ),
     ] = "auto"
-    template: Annotated[
-        str,
-        Doc("The text, with {question}; a multiple-choice question brings its lettered choices."),
-    ] = _ASKS
-    system: Annotated[str | None, Doc("System message; only in a chat.")] = None
     thinking: Annotated[
         Literal["off", "on", "keep"],
         Doc(
-            "Thinking mode of chat templates that have one (Qwen3); keep: the template's own default."
+            "Thinking mode of chat templates that have one (Qwen3). on: it thinks, and the rationale is what comes "
+            "after </think>; keep: the thought stays in the rationale."
         ),
     ] = "off"
 
     def __post_init__(self) -> None:
-        if self.template.count("{question}") != 1:
-            raise SettingError(
-                "template",
-                f"has {{question}} {self.template.count('{question}')} times",
-                hint="write it exactly once",
-            )
+        AskPrompt.__post_init__(self)
         if self.format == "plain" and (self.system is not None or self.thinking != "off"):
             raise SettingError(
                 "system" if self.system is not None else "thinking",
@@ -117,6 +98,7 @@ class Config:
         Literal["auto", "fp32", "bf16"],
         Doc("What the model computes in; auto: bf16 where that is faster."),
     ] = "auto"
+    quantisation: QuantisationSetting = "none"
     batch_tokens: Annotated[
         int,
         Doc("Tokens of prompts and texts held at once: more is faster and takes more memory."),
@@ -141,6 +123,7 @@ class Local(Stage[Config]):
     libraries = ("peft", "torch", "transformers")
     model = Input(Model)
     questions = Input(Question, role="train")
+    solved = Input(Rationale, optional=True)
     rationales = Output(Rationale)
 
     @classmethod
@@ -149,102 +132,74 @@ class Local(Stage[Config]):
         return config.temperature > 0
 
     @classmethod
+    def shown(cls, config: Config) -> tuple[str, ...]:
+        """The questions that are shown as examples."""
+        return tuple(example.question for example in config.prompt.examples)
+
+    @classmethod
     def resolve(cls, config: Config, capability: Capability, models: Mapping[str, Path]) -> Config:
         """Precision by the machine and the model's width."""
         precision = resolve_precision(config.precision, capability, models["model"])
         return replace(config, precision=precision)
 
     def run(self, ctx: Context[Config]) -> None:
-        """Ask the model every question, `samples` times."""
+        """Ask the model every question, `samples` times; where `solved` is wired, only those without a rationale, with a hint."""
         from kpod.stages._lm.generation import Request
         from kpod.stages._lm.loading import load_tokenizer
         from kpod.stages._lm.speaking import write_texts
+        from kpod.stages.teacher._rationales import rationales_of
+        from kpod.stages.teacher._reading import read_ids, reply_end_id
 
         config = ctx.config
         assert config.precision != "auto", "the runner resolves precision before a stage runs"
         questions = list(ctx.read(self.questions))
+        solved = solved_ids(ctx.read(self.solved)) if ctx.is_wired(self.solved) else None
+        asked = asks(config.prompt, questions, solved=solved)
         files = locate(ctx, self.model)
         tokenizer = load_tokenizer(files)
-        prompt = teacher_prompt(config.prompt, tokenizer)
-        sent = model_inputs(tokenizer, prompt, questions, family=family(files.spec))
+        sent = read_ids(tokenizer, config.prompt, asked, family=family(files.spec))
         requests = [
-            Request(prompt_ids=tuple(ids), sample=sample, asked_by=question.id)
-            for question, ids in zip(questions, sent, strict=True)
+            Request(prompt_ids=tuple(ids), sample=sample, asked_by=ask.question.id)
+            for ask, ids in zip(asked, sent, strict=True)
             for sample in range(config.samples)
         ]
-        decoding = Decoding(
-            max_new_tokens=config.max_new_tokens,
-            temperature=config.temperature,
-            top_p=config.top_p,
-            stop=config.stop,
-            seed=ctx.seed,
-        )
         texts = write_texts(
-            ctx, files, tokenizer, requests, decoding,
-            precision=config.precision, batch_tokens=config.batch_tokens,
-            end_ids=frozenset({end_token_id(tokenizer, prompt)}),
+            ctx, files, tokenizer, requests, _decoding(config, seed=ctx.seed),
+            precision=config.precision, quantisation=config.quantisation, batch_tokens=config.batch_tokens,
+            end_ids=frozenset({reply_end_id(tokenizer, config.prompt)}),
         )  # fmt: skip
         rationales = rationales_of(
-            questions, texts, samples=config.samples, teacher=files.digest[:16]
-        )
+            asked, texts, samples=config.samples, teacher=files.digest[:16],
+            thinking=config.prompt.thinking,
+        )  # fmt: skip
         with ctx.write(self.rationales) as out:
             for rationale in rationales:
                 out.add(rationale)
-        _note(ctx, texts, num_rationales=len(rationales), num_questions=len(questions))
+        _note(ctx, texts, num_rationales=len(rationales), num_questions=len(asked))
 
-
-def teacher_prompt(config: TeacherPrompt, tokenizer: PreTrainedTokenizerBase) -> Prompt:
-    """The prompt as students' prompts are written, its format decided; the teacher says all that follows it.
-
-    Raises:
-        StageError: a system message or a thinking mode, and no chat template to take it.
-    """
-    has_template = bool(tokenizer.chat_template)
-    is_chat = config.format == "chat" or (config.format == "auto" and has_template)
-    if not is_chat and (config.system is not None or config.thinking != "off"):
-        raise StageError(
-            "prompt.system or prompt.thinking is set, but the teacher's tokenizer has no chat template to take it\n"
-            "leave it out, or use an instruction-tuned teacher"
+    def forecast(self, ctx: Context[Config]) -> Forecast:
+        """How many texts a run would ask for; what is stored is known only once prompts are tokenised."""
+        questions = list(ctx.read(self.questions))
+        solved = solved_ids(ctx.read(self.solved)) if ctx.is_wired(self.solved) else None
+        asked = asks(ctx.config.prompt, questions, solved=solved)
+        return Forecast(
+            num_texts=len(asked) * ctx.config.samples,
+            num_stored=None,
+            prompt_tokens=None,
+            completion_tokens=None,
+            usd=None,
+            basis="written on this machine",
         )
-    return Prompt(
-        name="custom",
-        version=1,
-        template=config.template + "{rationale}",
-        format="chat" if is_chat else "plain",
-        system=config.system,
-        thinking=config.thinking,
+
+
+def _decoding(config: Config, *, seed: int) -> Decoding:
+    return Decoding(
+        max_new_tokens=config.max_new_tokens,
+        temperature=config.temperature,
+        top_p=config.top_p,
+        stop=config.stop,
+        seed=seed,
     )
-
-
-def rationales_of(
-    questions: Sequence[Question], texts: Sequence[GeneratedText], *, samples: int, teacher: str
-) -> list[Rationale]:
-    """Rationales in the order of the questions; a question's identical samples are one, with their count and all they cost.
-
-    Args:
-        questions: in the order in which they were asked.
-        texts: `samples` of them a question.
-        samples: texts a question.
-        teacher: the model's content id.
-    """
-    assert len(texts) == len(questions) * samples
-    made: dict[str, Rationale] = {}
-    for index, text in enumerate(texts):
-        one = Rationale.make(
-            questions[index // samples].id,
-            text.text.strip(),
-            teacher=teacher,
-            usage=Usage(prompt_tokens=text.prompt_tokens, completion_tokens=text.completion_tokens),
-            finish=text.finish,
-        )
-        known = made.get(one.id)
-        if known is None:
-            made[one.id] = one
-        else:
-            finish = "stop" if "stop" in {known.finish, one.finish} else known.finish
-            usage = sum_of_usage(known.usage, one.usage)
-            made[one.id] = replace(known, count=known.count + 1, usage=usage, finish=finish)
-    return list(made.values())
 
 
 def _note(
@@ -255,6 +210,7 @@ def _note(
     num_tokens = sum(text.completion_tokens for text in texts)
     ctx.note("completion_tokens", num_tokens)
     ctx.note("truncated", num_cut)
+    ctx.note("refused", sum(text.is_refused for text in texts))
     cut = f", {num_cut:,} cut at {ctx.config.max_new_tokens:,} tokens" if num_cut else ""
     ctx.note(
         "summary",

@@ -45,6 +45,8 @@ def main() -> None:
         ("curriculum.py", []),
         ("difficulty.py", ["--pairs", arguments.pairs]),
         ("mask_learning.py", []),
+        ("generation.py", []),
+        ("endpoint.py", ["--pairs", arguments.pairs]),
     ):
         print(f"\n{name}", flush=True)
         done = subprocess.run([sys.executable, str(HERE / name), *words], env=environment)

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from kpod.runner import KpodError
-from kpod.runner.plan import downstream_of, needed_for
+from kpod.runner.selection import downstream_of, needed_for
 from tests.chain import Chain, recipe, seven, step
 
 

@@ -33,6 +33,22 @@ class Filter(Stage[Any]):
     verified = Output(Rationale, refines="rationales")
 
 
+class FilterMany(Stage[Any]):
+    """Rationales of several sources refined."""
+
+    questions = Input(Question, role="train")
+    rationales = Input(Rationale, many=True)
+    verified = Output(Rationale, refines="rationales")
+
+
+class Again(Stage[Any]):
+    """A teacher that is asked what is not solved."""
+
+    questions = Input(Question, role="train")
+    solved = Input(Rationale, optional=True)
+    rationales = Output(Rationale)
+
+
 class Student(Stage[Any]):
     """Reads rationales, and clusters where they are named."""
 
@@ -112,6 +128,21 @@ def test_two_filters_in_a_row_name_their_inputs() -> None:
         two=(Filter, {"rationales": "one"}), student=Student,
     )  # fmt: skip
     assert wires_of(named, "student")["rationales"] == ["two.verified"]
+
+
+def test_what_waits_for_a_stage_is_no_candidate_of_it() -> None:
+    """A ladder: filter, ask again for what is unsolved, filter both."""
+    found = wiring(
+        questions=Data,
+        rationales=Teacher,
+        verified=Filter,
+        again=(Again, {"solved": ["verified"]}),
+        kept=(FilterMany, {"rationales": ["verified", "again"]}),
+        student=Student,
+    )
+
+    assert wires_of(found, "verified")["rationales"] == ["rationales.rationales"]
+    assert wires_of(found, "student")["rationales"] == ["kept.verified"]
 
 
 def test_what_is_superseded_may_still_be_named() -> None:

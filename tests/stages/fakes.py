@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from kpod.runner import Input, Interrupted, Model, Output, Record, content_id
+from kpod.runner import Budget, Input, Interrupted, Ledger, Model, Output, Record, content_id
 from kpod.runner.texts import TextStore
 
 ConfigT = TypeVar("ConfigT")
@@ -56,6 +56,8 @@ class FakeContext(Generic[ConfigT]):
         seed: the seed of the stage.
         root: where checkpoint, folders and generated texts lie; a private temporary folder without one.
         placement: FakePlacement() unless given.
+        budget_usd: what the stage may spend; None: no limit.
+        retry_refused: whether refused texts are asked for again.
         stop_at: the call of `progress`, counted from 1, at which the run is interrupted; None: never.
     """
 
@@ -70,11 +72,15 @@ class FakeContext(Generic[ConfigT]):
         seed: int = 0,
         root: Path | None = None,
         placement: Any = None,
+        budget_usd: float | None = None,
+        retry_refused: bool = False,
         stop_at: int | None = None,
     ) -> None:
         self.config = config
         self.seed = seed
         self.placement: Any = placement or FakePlacement()
+        self.budget = Budget(budget_usd)
+        self.retry_refused = retry_refused
         self.outputs: dict[str, list[Any]] = {}
         self.folders: dict[str, Path] = {}
         self.points: dict[str, Path] = {}
@@ -101,6 +107,10 @@ class FakeContext(Generic[ConfigT]):
         if self._records is None:
             self._records = TextStore(self._root / "texts.sqlite")
         return self._records
+
+    @property
+    def ledger(self) -> Ledger:
+        return Ledger(self.records, run="run", unit="unit")
 
     @property
     def should_stop(self) -> bool:

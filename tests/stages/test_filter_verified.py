@@ -66,26 +66,42 @@ def test_every_rationale_leaves_at_one_rung_and_is_counted_there() -> None:
         per_question=1,
     )
 
+    rungs = ctx.notes.pop("rungs")
     assert ctx.notes == {
         "read": 9,
         "truncated": 1,
         "no_answer": 2,
         "wrong": 1,
         "arithmetic": 1,
+        "no_majority": 0,
+        "outvoted": 0,
+        "leaked": 0,
         "length": 1,
         "duplicates": 1,
         "over_limit": 1,
         "kept": 1,
+        "kept_hinted": 0,
+        "questions": 2,
         "questions_without_rationale": 1,
-        "summary": "1 of 9 kept (1 truncated, 2 no answer, 1 wrong, 1 arithmetic, 1 length, 1 duplicates, 1 over limit)",
+        "questions_solved": 1,
+        "summary": "1 of 9 kept (1 truncated, 2 no answer, 1 wrong, 1 arithmetic, 1 length, 1 duplicates, 1 over limit),"
+        " for 1 of 2 questions",
     }
+    assert [(row["rung"], row["dropped"], row["rationales"], row["questions"]) for row in rungs] == [
+        ("read", 0, 9, 1), ("truncated", 1, 8, 1), ("no_answer", 2, 6, 1), ("wrong", 1, 5, 1),
+        ("arithmetic", 1, 4, 1), ("no_majority", 0, 4, 1), ("outvoted", 0, 4, 1), ("leaked", 0, 4, 1),
+        ("length", 1, 3, 1), ("duplicates", 1, 2, 1), ("over_limit", 1, 1, 1),
+    ]  # fmt: skip
 
 
 def test_the_summary_names_only_what_was_dropped_with_thousands_apart() -> None:
     kept = [rationale(f"Step {i}: 9 * 2 = 18.") for i in range(1_200)]
 
-    assert run(kept).notes["summary"] == "1,200 of 1,200 kept"
-    assert run([*kept, rationale("It is 17.")]).notes["summary"] == "1,200 of 1,201 kept (1 wrong)"
+    def summary(rows: Sequence[Rationale]) -> str:
+        return str(run(rows, questions=[DUCKS]).notes["summary"])
+
+    assert summary(kept) == "1,200 of 1,200 kept"
+    assert summary([*kept, rationale("It is 17.")]) == "1,200 of 1,201 kept (1 wrong)"
 
 
 def test_nothing_is_required_by_an_empty_list_but_complete_text() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,10 @@ from kpod.runner import Interrupted, Question, SettingError, StageError, Usage
 from kpod.runner.capability import Capability
 from kpod.runner.texts import GeneratedText
 from kpod.stages._lm.loading import tokenizer_of_folder
-from kpod.stages._lm.prompts import prompt_text
-from kpod.stages.teacher.local import Config, Local, TeacherPrompt, rationales_of, teacher_prompt
+from kpod.stages.teacher._prompt import Ask, asks
+from kpod.stages.teacher._rationales import rationales_of
+from kpod.stages.teacher._reading import read_texts
+from kpod.stages.teacher.local import Config, Local, TeacherPrompt
 from tests.stages.fakes import FakeContext
 from tests.stages.tiny_models import tiny_model
 
@@ -37,6 +40,10 @@ def _question(text: str, **facts: Any) -> Question:
 
 
 QUESTIONS = [_question(f"Tom has {number} apples") for number in range(3, 9)]
+
+
+def _plain(questions: Sequence[Question]) -> list[Ask]:
+    return [Ask(question, question.text, False) for question in questions]
 
 
 def _context(config: Config, root: Path | None = None, **settings: Any) -> FakeContext[Config]:
@@ -129,7 +136,7 @@ def test_identical_samples_of_a_question_are_one_rationale_with_their_count() ->
         for text in ("a b", " a b\n", "c", "a b", "a b", "a b")
     ]
 
-    found = rationales_of(QUESTIONS[:2], texts, samples=3, teacher="t")
+    found = rationales_of(_plain(QUESTIONS[:2]), texts, samples=3, teacher="t")
 
     assert [(row.question_id, row.text, row.count) for row in found] == [
         (QUESTIONS[0].id, "a b", 2), (QUESTIONS[0].id, "c", 1), (QUESTIONS[1].id, "a b", 3),
@@ -142,7 +149,7 @@ def test_the_usage_of_a_rationale_is_that_of_all_its_samples() -> None:
         for text, number in (("a b", 2), ("a b\n", 4), ("c", 5))
     ]
 
-    found = rationales_of(QUESTIONS[:1], texts, samples=3, teacher="t")
+    found = rationales_of(_plain(QUESTIONS[:1]), texts, samples=3, teacher="t")
 
     assert [row.usage for row in found] == [
         Usage(prompt_tokens=6, completion_tokens=6),
@@ -155,7 +162,7 @@ def test_auto_asks_in_a_chat_where_there_is_a_template_with_thinking_off(tmp_pat
     config = TeacherPrompt(template="Solve: {question}")
 
     found = [
-        prompt_text(tokenizer, teacher_prompt(config, tokenizer), QUESTIONS[0])
+        read_texts(tokenizer, config, asks(config, QUESTIONS[:1], solved=None))[0]
         for tokenizer in (plain, chat)
     ]
 
@@ -171,7 +178,7 @@ def test_a_choice_question_brings_its_choices_and_the_default_asks_for_steps_and
     question = _question("What is wet?", kind="choice", answer="B", choices=("fire", "water"))
     tokenizer = tokenizer_of_folder(tiny_model())
 
-    text = prompt_text(tokenizer, teacher_prompt(TeacherPrompt(), tokenizer), question)
+    (text,) = read_texts(tokenizer, TeacherPrompt(), asks(TeacherPrompt(), [question], solved=None))
 
     assert text == (
         "What is wet?\nAnswer Choices:\nA. fire\nB. water\n\n"
@@ -184,7 +191,7 @@ def test_a_system_message_without_a_chat_template_is_refused() -> None:
     tokenizer = tokenizer_of_folder(tiny_model())
 
     with pytest.raises(StageError, match="the teacher's tokenizer has no chat template to take it"):
-        teacher_prompt(TeacherPrompt(system="Be brief."), tokenizer)
+        read_texts(tokenizer, TeacherPrompt(system="Be brief."), _plain(QUESTIONS[:1]))
 
 
 @pytest.mark.parametrize(
