@@ -80,7 +80,9 @@ def _export(arguments: Namespace) -> int:
         raise
     for path in made:
         say(str(path))
-    say(f"{num_requests:,} requests for {num_texts:,} texts in {len(made)} files")
+    say(
+        f"{num_requests:,} requests for {num_texts:,} texts in {len(made)} file{'s' if len(made) > 1 else ''}"
+    )
     say(_next_step(price) if made else "every text is stored; there is nothing to ask")
     return ExitCode.DONE
 

@@ -93,8 +93,8 @@ def forecast_lines(
         more = ""
         if budget_usd is not None and sum(priced) > budget_usd:
             more = f", more than the budget of {money(budget_usd)}"
-        at_least = "at least " if untold else ""
-        lines.append(f"forecast: {at_least}{sum(priced):,.4f} USD{more}")
+        without = f", without {', '.join(untold)}" if untold else ""
+        lines.append(f"forecast: {sum(priced):,.4f} USD{without}{more}")
     return ["", *lines] if lines else []
 
 

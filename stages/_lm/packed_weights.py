@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 # Smaller ones are multiplied faster as they are (measured: 256 x 1024 is even, 96 x 256 is twice as slow packed).
 _SMALLEST = 2**18
+_OPERATORS = ("_reorder_linear_weight", "_linear_pointwise")
 # Rows that the layout is made for; from 2 to 1,024 rows it is as good as any other.
 _ROWS = 16
 
@@ -23,12 +24,15 @@ def pack_weights(model: Any) -> int:
     """Pack the large linear layers of a model on a CPU in fp32; it can write afterwards, and not be trained or saved.
 
     Returns:
-        How many layers were packed; none on another device, in another precision, or without oneDNN.
+        How many layers were packed; none on another device, in another precision, or without oneDNN and the two operators of
+        torch that this rests on, which are not part of its public interface (torch 2.13).
     """
     import torch
 
     one_dnn: Any = torch.backends.mkldnn
     if model.device.type != "cpu" or not one_dnn.is_available():
+        return 0
+    if not all(hasattr(torch.ops.mkldnn, name) for name in _OPERATORS):
         return 0
     layers = [
         module

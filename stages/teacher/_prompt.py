@@ -91,10 +91,11 @@ def asks(
     Args:
         prompt: the wording.
         questions: each at most once.
-        solved: ids of the questions that need no hint and are not asked; None asks every question, plainly.
+        solved: ids of the questions that need no hint and are not asked, nor are those left open that have no gold answer to
+            hint at; None asks every question, plainly.
 
     Raises:
-        StageError: an id in `solved` is no question's, or a question left open has no gold answer to hint at.
+        StageError: an id in `solved` is no question's, or no question left open has a gold answer.
     """
     if solved is None:
         return [
@@ -108,14 +109,14 @@ def asks(
             f" ({len(unknown):,} such)\nwire the rationales of these questions, or the questions of these rationales"
         )
     unsolved = [question for question in questions if question.id not in solved]
-    without = [question for question in unsolved if question.answer is None]
-    if without:
+    hinted = [question for question in unsolved if question.answer is not None]
+    if unsolved and not hinted:
         raise StageError(
-            f"question {without[0].id} is unsolved and has no gold answer to hint at"
-            f" ({len(without):,} of {len(unsolved):,} unsolved questions)\n"
+            f"question {unsolved[0].id} is unsolved and has no gold answer to hint at"
+            f" (none of {len(unsolved):,} unsolved questions has)\n"
             "hint only where there is gold; leave the input solved out"
         )
-    return [Ask(question, _hint_text(prompt, question), True) for question in unsolved]
+    return [Ask(question, _hint_text(prompt, question), True) for question in hinted]
 
 
 def ask_text(prompt: AskPrompt, question: str) -> str:

@@ -118,7 +118,7 @@ def test_answers_that_were_imported_are_all_that_a_run_needs(
 ) -> None:
     chain.write(priced(4))
     sent = export(chain)
-    assert "4 requests for 4 texts in 1 files" in capsys.readouterr().out
+    assert "4 requests for 4 texts in 1 file\n" in capsys.readouterr().out
     output = write(chain.folder / "output.jsonl", [answered(row) for row in reversed(sent)])
 
     said = take(chain, capsys, output)

@@ -167,11 +167,19 @@ def test_mistake_8_2_04_a_lora_target_that_matches_nothing_is_an_error_and_no_fo
 
 
 def test_mistake_8_2_05_no_four_bit_type_is_chosen_in_silence() -> None:
-    """load_in_4bit alone meant FP4 that computes in fp32; until 4 bit comes with its type, it is not offered."""
+    """load_in_4bit alone meant FP4 that computes in fp32: where it is asked for, its type and what it computes in are said too."""
     schema = json.loads((ROOT / "schemas" / "student.causal_lm.schema.json").read_text())
-
     assert schema["properties"]["precision"]["enum"] == ["auto", "fp32", "bf16"]
-    assert "load_in_4bit" not in keywords_and_names()
+
+    asked = [
+        {keyword.arg for keyword in node.keywords}
+        for path in STAGE_FILES
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call)
+    ]
+    four_bit = [names for names in asked if "load_in_4bit" in names]
+    assert four_bit
+    assert all({"bnb_4bit_quant_type", "bnb_4bit_compute_dtype"} <= names for names in four_bit)
 
 
 def test_mistake_8_2_06_a_second_run_of_a_teacher_adds_no_row(tmp_path: Path) -> None:

@@ -76,11 +76,16 @@ def test_the_usual_hint_gives_the_answer_of_a_choice_by_its_letter_beside_the_ch
     assert "The right answer is B." in ask.text
 
 
-def test_an_unsolved_question_without_gold_is_refused_by_id() -> None:
+def test_an_unsolved_question_without_gold_is_not_asked_and_where_none_has_gold_refused_by_id() -> (
+    None
+):
     bare = _question("How many?", answer=None)
 
+    asked = asks(PROMPT, [*QUESTIONS, bare], solved={QUESTIONS[0].id})
+
+    assert [ask.question for ask in asked] == QUESTIONS[1:]
     with pytest.raises(StageError, match=f"question {bare.id} is unsolved and has no gold answer"):
-        asks(PROMPT, [*QUESTIONS, bare], solved={QUESTIONS[0].id})
+        asks(PROMPT, [*QUESTIONS, bare], solved={question.id for question in QUESTIONS})
 
 
 def test_a_solved_id_that_is_no_question_is_refused() -> None:
