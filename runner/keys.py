@@ -123,6 +123,10 @@ def _differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str) ->
         before, after = old.get(name), new.get(name)
         if isinstance(before, dict) and isinstance(after, dict):
             yield from _differences(before, after, f"{prefix}{name}.")
+        elif name not in old:
+            yield f"{prefix}{name} is new: {_short(after)}"
+        elif name not in new:
+            yield f"{prefix}{name} is gone: {_short(before)}"
         else:
             yield f"{prefix}{name} {_short(before)} -> {_short(after)}"
 

@@ -152,6 +152,15 @@ def test_changes_says_in_words_why_two_keys_differ(
     assert words == changes(image(**old), image(**new))
 
 
+def test_changes_says_which_setting_is_new_or_gone() -> None:
+    """A new release of a stage brings a setting whose value is null: that is not "null -> null"."""
+    before, after = dict(image()), dict(image())
+    after["config"] = {**after["config"], "vote": None}
+
+    assert changes(before, after) == ["config changed: vote is new: null"]
+    assert changes(after, before) == ["config changed: vote is gone: null"]
+
+
 @given(st.data())
 @settings(max_examples=100)
 def test_two_images_have_one_key_exactly_when_nothing_changed(data: st.DataObject) -> None:
