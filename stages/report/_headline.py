@@ -1,4 +1,4 @@
-"""The answer in words: which arm is best on which questions, and no winner where the intervals overlap."""
+"""The answer in words: the comparison that the recipe is about, then which arm is best, and no winner inside the noise."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from kpod.stages.report._formats import Share, few, in_words, p_value, plural, points
 from kpod.stages.report._paired import Pair
 from kpod.stages.report._scores import Arm, TestSet
+
+_SIGNIFICANCE = 0.05  # of the exact McNemar test, two-sided: the usual level
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,9 +46,14 @@ def headline(test_set: TestSet, *, seed: int) -> Headline:
                 *_seed_note(test_set, seed),
             ),
         )
-    claim, below = _ranking(test_set, scores)
-    primary = [_pair_sentence(pair, test_set) for pair in test_set.pairs if pair.is_primary]
-    return Headline(claim=claim, details=(below, *primary, *_seed_note(test_set, seed)))
+    ranking, below = _ranking(test_set, scores)
+    primary = [pair for pair in test_set.pairs if pair.is_primary]
+    told = tuple(_pair_sentence(pair, test_set) for pair in primary)
+    note = _seed_note(test_set, seed)
+    if len(primary) == 1:
+        claim = _pair_claim(primary[0], test_set)
+        return Headline(claim=claim, details=(*told, *note, f"{ranking} {below}"))
+    return Headline(claim=ranking, details=(below, *told, *note))
 
 
 def no_evaluation(num_stages: int) -> Headline:
@@ -85,6 +92,18 @@ def _ranking(test_set: TestSet, scores: Sequence[_Score]) -> tuple[str, str]:
 
 def _theirs(scores: Sequence[_Score]) -> str:
     return "that" if len(scores) == 1 else "those"
+
+
+def _pair_claim(pair: Pair, test_set: TestSet) -> str:
+    """What the one comparison of the recipe came to, for these two models."""
+    gained = pair.num_fixed - pair.num_broken
+    where = f"the {plural(pair.n, 'question')} of {test_set.name}"
+    if gained == 0:
+        return f"{pair.baseline} and {pair.other} have equally many right answers on {where}."
+    change = f"{abs(gained):,} {'more' if gained > 0 else 'fewer'}"
+    if pair.p_holm >= _SIGNIFICANCE:
+        return f"No winner between {pair.baseline} and {pair.other} on {where}: {change} right answers of {pair.other} may be chance."
+    return f"{pair.other} answers {change} of {where} right than {pair.baseline}."
 
 
 def _pair_sentence(pair: Pair, test_set: TestSet) -> str:

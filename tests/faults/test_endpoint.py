@@ -13,6 +13,8 @@ from kpod.runner.texts import TextStore
 from tests.faults.asking import result, start
 from tests.faults.endpoint import Endpoint
 
+pytestmark = pytest.mark.slow
+
 # 30 % are told to come later, and 12 % fail otherwise.
 FAULTS = {
     "429": 0.12, "429_after": 0.08, "429_ms": 0.1, "500": 0.03, "503": 0.01, "reset": 0.02, "half_body": 0.02,
@@ -23,7 +25,6 @@ CONCURRENCY = 16
 NUM_KILLS = 4
 
 
-@pytest.mark.slow
 def test_two_thousand_questions_survive_every_fault_and_four_kills(tmp_path: Path) -> None:
     draw = random.Random()
     settings = {

@@ -245,20 +245,35 @@ def three_arms_fixture(tmp_path: Path) -> Archive:
     )
 
 
-def test_overlapping_intervals_name_no_winner(three_arms: Archive) -> None:
+def test_the_comparison_that_the_recipe_is_about_comes_first(three_arms: Archive) -> None:
     page, facts = render(three_arms)
     assert facts["headlines"][0]["claim"] == (
-        "No winner on the 60 questions of scores: kpod has the most right answers, "
-        "but its interval overlaps that of standard."
+        "No winner between standard and kpod on the 60 questions of scores: "
+        "3 more right answers of kpod may be chance."
     )
-    details = " ".join(" ".join(facts["headlines"][0]["details"]).split())
-    assert details.startswith(
+    first, seed, ranking = (" ".join(line.split()) for line in facts["headlines"][0]["details"])
+    assert "standard → kpod: +5.0 points" in first
+    assert seed == "One seed (42): an observation, not a claim about the method."
+    assert ranking == (
+        "No winner on the 60 questions of scores: kpod has the most right answers, but its interval overlaps that of standard. "
         "kpod: 78.3 % [66.4, 86.9], n = 60; beside it standard 73.3 % [61.0, 82.9], n = 60. "
         "Its interval does lie above that of base (3.3 % [0.9, 11.4], n = 60)."
     )
-    assert "standard → kpod: +5.0 points" in details
-    assert "One seed (42): an observation, not a claim about the method." in details
     assert facts["headlines"][0]["claim"] in page.text
+
+
+@pytest.mark.parametrize(
+    ("num_right", "claim"),
+    [
+        (50, "kpod answers 20 more of the 60 questions of scores right than standard."),
+        (10, "kpod answers 20 fewer of the 60 questions of scores right than standard."),
+        (30, "standard and kpod have equally many right answers on the 60 questions of scores."),
+    ],
+)
+def test_two_students_that_differ_are_said_to(tmp_path: Path, num_right: int, claim: str) -> None:
+    run = scored_run(tmp_path, {"standard": 30, "kpod": num_right}, primary=["standard", "kpod"])
+
+    assert render(run)[1]["headlines"][0]["claim"] == claim
 
 
 def test_an_interval_above_all_others_names_the_best(tmp_path: Path) -> None:
