@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,13 +23,6 @@ from tests.stages.endpoint_inputs import (
     question_of,
 )
 from tests.stages.fakes import FakeContext
-
-
-@pytest.fixture(scope="module")
-def endpoint() -> Iterator[Endpoint]:
-    """A server without faults, which keeps what it was sent."""
-    with Endpoint(keeps_bodies=True) as running:
-        yield running
 
 
 def test_a_server_that_ignores_n_is_asked_for_the_rest(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,13 +30,6 @@ from tests.stages.endpoint_inputs import (
     num_requests,
     question_of,
 )
-
-
-@pytest.fixture(scope="module")
-def endpoint() -> Iterator[Endpoint]:
-    """A server without faults, which keeps what it was sent."""
-    with Endpoint(keeps_bodies=True) as running:
-        yield running
 
 
 def test_every_question_gets_a_rationale_with_its_usage(endpoint: Endpoint) -> None:
