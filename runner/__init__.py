@@ -21,7 +21,18 @@ if TYPE_CHECKING:
         SettingError,
         StageError,
     )
-    from kpod.runner.fields import Doc, Ge, Gt, Le, LocalPath, Lt, MinItems, Pattern, Volatile
+    from kpod.runner.fields import (
+        Added,
+        Doc,
+        Ge,
+        Gt,
+        Le,
+        LocalPath,
+        Lt,
+        MinItems,
+        Pattern,
+        Volatile,
+    )
     from kpod.runner.forecast import Forecast, Forecasting
     from kpod.runner.inspection import Inspectable, InspectedExample, InspectedToken
     from kpod.runner.ledger import Ledger, LedgerTotals, Price
@@ -55,7 +66,7 @@ _HOMES = {
         "BudgetReached", "Interrupted", "KpodError", "MissingExtra", "Position", "Problem", "RecipeError",
         "SettingError", "StageError",
     ),
-    "kpod.runner.fields": ("Doc", "Ge", "Gt", "Le", "LocalPath", "Lt", "MinItems", "Pattern", "Volatile"),
+    "kpod.runner.fields": ("Added", "Doc", "Ge", "Gt", "Le", "LocalPath", "Lt", "MinItems", "Pattern", "Volatile"),
     "kpod.runner.forecast": ("Forecast", "Forecasting"),
     "kpod.runner.inspection": ("Inspectable", "InspectedExample", "InspectedToken"),
     "kpod.runner.ledger": ("Ledger", "LedgerTotals", "Price"),
@@ -71,6 +82,7 @@ _HOMES = {
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "Added",
     "Assignment",
     "BatchRequest",
     "Batchable",

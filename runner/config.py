@@ -75,6 +75,13 @@ def volatile_fields(config_class: type) -> frozenset[str]:
     return frozenset(name for name, setting in _all_settings(config_class) if setting.is_volatile)
 
 
+def added_fields(config_class: type) -> dict[str, Any]:
+    """The settings that came later, by dotted name as in `volatile_fields`, with the default (in JSON form) that says nothing."""
+    return {
+        name: setting.default for name, setting in _all_settings(config_class) if setting.is_added
+    }
+
+
 def local_path_fields(config_class: type) -> tuple[str, ...]:
     """The dotted names of the texts that are paths on this machine; `*` stands for any item (`files.*`)."""
     return tuple(

@@ -64,6 +64,11 @@ class Volatile:
 
 
 @dataclass(frozen=True, slots=True)
+class Added:
+    """The setting came after results were stored without it: at its default, which is what was done before, it stays out of the key."""
+
+
+@dataclass(frozen=True, slots=True)
 class LocalPath:
     """The text is a path; one that is not absolute is taken from the folder of the file that wrote it.
 

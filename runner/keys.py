@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from kpod.runner.canonical import canonical_json, digest_of
-from kpod.runner.config import config_to_json, volatile_fields
+from kpod.runner.config import added_fields, config_to_json, volatile_fields
 from kpod.runner.registry import code_digest
 from kpod.runner.stage import Stage
 
@@ -56,6 +56,8 @@ def preimage(
         settings.pop("seed", None)
     for dotted in (*volatile_fields(stage.config_class), *sources):
         _drop(settings, dotted.split("."))
+    for dotted, default in added_fields(stage.config_class).items():
+        _drop(settings, dotted.split("."), only=canonical_json(default))
     return {
         "key_schema": KEY_SCHEMA,
         "uses": stage.uses,
@@ -73,18 +75,24 @@ def stage_key(image: Mapping[str, Any]) -> str:
     return digest_of(image)
 
 
-def _drop(settings: Any, parts: Sequence[str]) -> None:
-    """Take a setting out that cannot matter, or whose content stands under `sources`; `*` stands for any item."""
+def _drop(settings: Any, parts: Sequence[str], *, only: bytes | None = None) -> None:
+    """Take a setting out that cannot matter, or whose content stands under `sources`; `*` stands for any item.
+
+    Args:
+        settings: in JSON form; changed in place.
+        parts: the setting's dotted name, taken apart.
+        only: canonical form of the one value that is taken out; None: any.
+    """
     first, *rest = parts
     if first == "*":
         for item in settings.values() if isinstance(settings, dict) else settings or ():
-            _drop(item, rest)
-    elif not isinstance(settings, dict):
+            _drop(item, rest, only=only)
+    elif not isinstance(settings, dict) or first not in settings:
         return
     elif rest:
-        _drop(settings.get(first), rest)
-    else:
-        settings.pop(first, None)
+        _drop(settings[first], rest, only=only)
+    elif only is None or canonical_json(settings[first]) == only:
+        del settings[first]
 
 
 def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

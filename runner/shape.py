@@ -13,14 +13,14 @@ from dataclasses import MISSING, Field, dataclass, fields, is_dataclass, replace
 from functools import cache
 from typing import Any, Literal
 
-from kpod.runner.fields import Doc, Ge, Gt, Le, LocalPath, Lt, MinItems, Pattern, Volatile
+from kpod.runner.fields import Added, Doc, Ge, Gt, Le, LocalPath, Lt, MinItems, Pattern, Volatile
 
 ShapeKind = Literal["bool", "int", "float", "str", "choice", "list", "map", "config", "union"]
 Limit = Ge | Gt | Le | Lt
 
 _SCALARS: dict[object, ShapeKind] = {bool: "bool", int: "int", float: "float", str: "str"}
 _LIMITS = (Ge, Gt, Le, Lt)
-_MARKS = (*_LIMITS, Doc, LocalPath, MinItems, Pattern, Volatile)
+_MARKS = (*_LIMITS, Added, Doc, LocalPath, MinItems, Pattern, Volatile)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +52,12 @@ class Shape:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SettingShape:
-    """One setting of a Config: its name, values, meaning and default (in JSON form)."""
+    """One setting of a Config: its name, values, meaning and default (in JSON form).
+
+    Args:
+        is_volatile: it cannot change the output.
+        is_added: it came later; at its default it stays out of the key.
+    """
 
     name: str
     shape: Shape
@@ -60,6 +65,7 @@ class SettingShape:
     is_required: bool
     default: Any
     is_volatile: bool
+    is_added: bool
 
 
 @cache
@@ -84,6 +90,7 @@ def setting_shapes(config_class: type) -> tuple[SettingShape, ...]:
                 is_required=is_required,
                 default=None if is_required else _default(field),
                 is_volatile=any(isinstance(mark, Volatile) for mark in marks),
+                is_added=any(isinstance(mark, Added) for mark in marks),
             )
         )
     return tuple(settings)

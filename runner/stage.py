@@ -7,7 +7,7 @@ reports come from here. Source of the shape: DESIGN 4.
 from __future__ import annotations
 
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
@@ -72,6 +72,12 @@ class Output(Generic[RecordT]):
         self.name = name
 
 
+def _declared(stage: type) -> Iterator[tuple[str, Any]]:
+    """What the bodies of a class and its bases hold, the bases' first."""
+    for base in reversed(stage.__mro__):
+        yield from vars(base).items()
+
+
 def _config_class(stage: type) -> type:
     """The C of `Stage[C]`, checked to be a frozen, keyword-only dataclass."""
     for base in getattr(stage, "__orig_bases__", ()):
@@ -118,13 +124,13 @@ class Stage(_Described[ConfigT]):
 
     @classmethod
     def inputs(cls) -> dict[str, Input[Any]]:
-        """Inputs by name, in the order of the file."""
-        return {name: value for name, value in vars(cls).items() if isinstance(value, Input)}
+        """Inputs by name, in the order of the file; those of a base class first."""
+        return {name: value for name, value in _declared(cls) if isinstance(value, Input)}
 
     @classmethod
     def outputs(cls) -> dict[str, Output[Any]]:
-        """Outputs by name, in the order of the file."""
-        return {name: value for name, value in vars(cls).items() if isinstance(value, Output)}
+        """Outputs by name, in the order of the file; those of a base class first."""
+        return {name: value for name, value in _declared(cls) if isinstance(value, Output)}
 
     @classmethod
     def sources(cls, config: ConfigT) -> Mapping[str, Source]:  # noqa: ARG003 - for subclasses

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from kpod.runner import Doc, Ge, Gt, Lt, StageError
+from kpod.runner import Added, Doc, Ge, Gt, Lt, StageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,6 +35,16 @@ class Lora:
             'Names of the linear layers to adapt, e.g. ["q_proj", "v_proj"]; empty: all but the output layer.'
         ),
     ] = ()
+    rslora: Annotated[
+        bool,
+        Doc("Their product counts alpha / sqrt(rank) times (Kalajdzievski 2023, rsLoRA)."),
+        Added(),
+    ] = False
+    dora: Annotated[
+        bool,
+        Doc("Direction and length of each weight are learnt apart (Liu et al. 2024, DoRA)."),
+        Added(),
+    ] = False
 
 
 def add_lora(model: Any, lora: Lora, *, seed: int) -> Any:

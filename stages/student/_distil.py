@@ -9,24 +9,25 @@ from typing import TYPE_CHECKING, Any
 
 from kpod.runner import Context, InspectedExample, StageError
 from kpod.stages._lm.artifact import ModelFiles, folder_digests, locate, write_spec
-from kpod.stages._lm.loading import family, load_lm, pick_device, set_threads
+from kpod.stages._lm.loading import family, set_threads
 from kpod.stages._lm.prompts import Prompt, encode_prompt
-from kpod.stages.student._adapter import add_lora, write_adapter
+from kpod.stages.student._adapter import write_adapter
 from kpod.stages.student._batches import epoch_order
+from kpod.stages.student._build import build
 from kpod.stages.student._inspected import inspected
-from kpod.stages.student._loop import Training, train
-from kpod.stages.student._loss import take_apart
+from kpod.stages.student._loop import train
 from kpod.stages.student._material import Material, gather
 from kpod.stages.student._saving import write_model
 from kpod.stages.student._schedule import Schedule
 from kpod.stages.student._tally import Tally
+from kpod.stages.student._training import Training
 
 if TYPE_CHECKING:
-    from kpod.stages.student._material import AnyStudent
     from kpod.stages.student._settings import Config
+    from kpod.stages.student._student import Student
 
 
-def distil(ctx: Context[Config], stage: AnyStudent) -> None:
+def distil(ctx: Context[Config], stage: Student) -> None:
     """Encode, train from the checkpoint if there is one, and write the student."""
     files = _whole_model(ctx, stage)
     material = gather(ctx, stage, files)
@@ -44,7 +45,7 @@ def distil(ctx: Context[Config], stage: AnyStudent) -> None:
 
 
 def inspect_examples(
-    ctx: Context[Config], stage: AnyStudent, *, limit: int, epoch: int
+    ctx: Context[Config], stage: Student, *, limit: int, epoch: int
 ) -> Iterator[InspectedExample]:
     """The first sequences of an epoch (from 1), encoded as `distil` encodes them."""
     files = _whole_model(ctx, stage)
@@ -58,7 +59,7 @@ def inspect_examples(
         yield inspected(examples[index], tokenizer, epoch=epoch, evaluation_ids=ids)
 
 
-def _whole_model(ctx: Context[Config], stage: AnyStudent) -> ModelFiles:
+def _whole_model(ctx: Context[Config], stage: Student) -> ModelFiles:
     """The model to train.
 
     Raises:
@@ -81,18 +82,10 @@ def _whole_model(ctx: Context[Config], stage: AnyStudent) -> ModelFiles:
 def _train(ctx: Context[Config], files: ModelFiles, material: Material) -> tuple[Any, Tally]:
     """The trained model (peft's, where there is an adapter) and what was done."""
     config = ctx.config
-    assert config.precision != "auto", "the runner resolves auto"
+    assert config.micro_batch_tokens != "auto", "the runner resolves auto"
     set_threads(ctx.placement)
-    # All weights train in fp32 and compute in bf16; frozen ones are held in what they compute in.
-    held = config.precision if config.method == "lora" else "fp32"
-    device = str(pick_device(ctx.placement))
-    model: Any = load_lm(files, precision=held, device=device)
-    if config.gradient_checkpointing:
-        model.activation_checkpointing_enable()
-    if config.method == "lora":
-        model = add_lora(model, config.lora, seed=ctx.seed)
     examples = material.encoded.examples
-    student = take_apart(model, precision=config.precision, probe_ids=examples[0].prompt_ids[:8])
+    student = build(ctx, files, probe_ids=examples[0].prompt_ids[:8])
     schedule = Schedule(
         name=config.schedule, peak=config.learning_rate, warmup_frac=config.warmup_frac,
         num_steps=material.plan.num_steps,
@@ -101,8 +94,9 @@ def _train(ctx: Context[Config], files: ModelFiles, material: Material) -> tuple
         plan=material.plan, schedule=schedule, normalise=config.normalise,
         weight_decay=config.weight_decay, grad_clip=config.grad_clip,
         micro_batch_tokens=config.micro_batch_tokens, checkpoint_every_s=config.checkpoint_every_s,
+        optimizer=config.optimizer,
     )  # fmt: skip
-    return model, train(ctx, student, examples, training)
+    return student.model, train(ctx, student, examples, training)
 
 
 def _write(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kpod.runner import Context, Input, Rationale, StageError
 from kpod.stages._lm.artifact import ModelFiles
@@ -18,10 +18,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from kpod.stages.student._settings import Config
-    from kpod.stages.student.causal_lm import CausalLm
-    from kpod.stages.student.seq2seq_lm import Seq2SeqLm
-
-    AnyStudent: TypeAlias = CausalLm | Seq2SeqLm
+    from kpod.stages.student._student import Student
 
 
 class Material(NamedTuple):
@@ -42,7 +39,7 @@ class Material(NamedTuple):
     spent: Spent | None
 
 
-def gather(ctx: Context[Config], stage: AnyStudent, files: ModelFiles) -> Material:
+def gather(ctx: Context[Config], stage: Student, files: ModelFiles) -> Material:
     """Read and encode what the recipe wired.
 
     Raises:
@@ -72,7 +69,7 @@ def gather(ctx: Context[Config], stage: AnyStudent, files: ModelFiles) -> Materi
     return Material(prompt, tokenizer, encoded, plan, spent)
 
 
-def _check_prompt(ctx: Context[Config], stage: AnyStudent, prompt: Prompt) -> None:
+def _check_prompt(ctx: Context[Config], stage: Student, prompt: Prompt) -> None:
     """Weights and cuts belong to a rationale that stands before the answer."""
     inputs: dict[str, Input[Any]] = {
         "weights": stage.weights,
@@ -97,7 +94,7 @@ def _check_prompt(ctx: Context[Config], stage: AnyStudent, prompt: Prompt) -> No
 
 
 def _plan(
-    ctx: Context[Config], stage: AnyStudent, encoded: Encoded, rationales: list[Rationale]
+    ctx: Context[Config], stage: Student, encoded: Encoded, rationales: list[Rationale]
 ) -> tuple[StepPlan, Spent | None]:
     config, num_examples = ctx.config, len(encoded.examples)
     epochs = config.epochs
@@ -122,7 +119,7 @@ def _plan(
 
 
 def _budget(
-    ctx: Context[Config], stage: AnyStudent, encoded: Encoded, rationales: list[Rationale]
+    ctx: Context[Config], stage: Student, encoded: Encoded, rationales: list[Rationale]
 ) -> int:
     """Target tokens of the curriculum that is the budget, under this student's tokenizer."""
     texts = {rationale.id: rationale.text for rationale in rationales}

@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from kpod.runner import Doc, Ge, Gt, Le, SettingError, Volatile
+from kpod.runner import Added, Doc, Ge, Gt, Le, SettingError, Volatile
 from kpod.stages._lm.prompts import PromptConfig
 from kpod.stages.student._adapter import Lora
 from kpod.stages.student._schedule import ScheduleName
+from kpod.stages.student._validate import Validate
 
 Normalise = Literal["targets", "sequences", "weights"]
+OptimizerName = Literal["adamw", "adamw_8bit", "paged_adamw_8bit"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +49,14 @@ class Config:
             "its weights, so that the answer's share rises as the others' weights fall."
         ),
     ] = "targets"
+    optimizer: Annotated[
+        OptimizerName,
+        Doc(
+            "AdamW with moments in fp32, or in 8 bits (bitsandbytes); paged: they may be moved to main memory when a GPU's "
+            "own runs short, which means nothing on a CPU."
+        ),
+        Added(),
+    ] = "adamw"
     learning_rate: Annotated[float, Doc("Highest learning rate of AdamW."), Gt(0)] = 2e-4
     schedule: Annotated[
         ScheduleName, Doc("The learning rate after the warm-up: constant, or falling to 0.")
@@ -59,16 +69,35 @@ class Config:
         float | None, Doc("Largest norm of a step's gradient; null: no limit."), Gt(0)
     ] = 1.0
     precision: Annotated[
+        Literal["auto", "fp32", "bf16", "nf4", "nf4_double", "int8"],
+        Doc(
+            "What the model computes in: fp32, bf16, or auto: what this machine is fastest with and has the memory for; or, "
+            "under a LoRA, how the frozen weights are held: nf4 (4 bits), nf4_double (its scales quantised too) or int8."
+        ),
+    ] = "auto"
+    compute: Annotated[
         Literal["auto", "fp32", "bf16"],
-        Doc("What the model computes in; auto: bf16 where this machine is faster with it."),
+        Doc("What quantised weights are computed with; auto: as precision auto would."),
+        Added(),
     ] = "auto"
     saved_precision: Annotated[
         Literal["fp32", "bf16"],
         Doc("What the weights of method full are stored in; an adapter is stored in fp32."),
     ] = "fp32"
     micro_batch_tokens: Annotated[
-        int, Doc("Most tokens computed at once, padding included; bounds the memory."), Ge(1)
-    ] = 4096
+        int | Literal["auto"],
+        Doc(
+            "Most tokens computed at once, padding included; bounds the memory. auto: 4096, or less where the forecast says "
+            "that these do not fit."
+        ),
+        Ge(1),
+    ] = "auto"
+    memory_gb: Annotated[
+        float | None,
+        Doc("Memory that training may take, in GB; null: 80 % of the device's."),
+        Gt(0),
+        Volatile(),
+    ] = None
     max_length: Annotated[
         int | None, Doc("Most tokens a sequence may have; null: the model's context."), Ge(2)
     ] = None
@@ -77,10 +106,22 @@ class Config:
         Doc("What to do with longer sequences: stop, or leave them out and say so."),
     ] = "error"
     gradient_checkpointing: Annotated[
-        bool,
-        Doc("Compute activations twice instead of keeping them: less memory, more time."),
+        bool | Literal["auto"],
+        Doc(
+            "Compute activations twice instead of keeping them: less memory, more time. auto: where the forecast needs it."
+        ),
         Volatile(),
-    ] = False
+    ] = "auto"
+    validate: Annotated[
+        Validate,
+        Doc("How the student is judged while it trains; only where `validation` is wired."),
+        Added(),
+    ] = field(default_factory=Validate)
+    trackers: Annotated[
+        tuple[Literal["tensorboard", "wandb", "mlflow"], ...],
+        Doc("Where the training is told as it goes, beside the archive."),
+        Volatile(),
+    ] = ()
     checkpoint_every_s: Annotated[
         float,
         Doc("Seconds between checkpoints, from which a killed run goes on."),

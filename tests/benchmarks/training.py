@@ -94,9 +94,10 @@ def run_ours(task: Task) -> Run:
     """Our loop, checkpoints off as in the others."""
     from kpod.stages._lm.loading import load_causal_lm
     from kpod.stages.student._batches import StepPlan
-    from kpod.stages.student._loop import Training, train
+    from kpod.stages.student._loop import train
     from kpod.stages.student._loss import take_apart
     from kpod.stages.student._schedule import Schedule
+    from kpod.stages.student._training import Training
     from tests.stages.fakes import FakeContext
 
     model = load_causal_lm(task.files, precision="fp32", device="cpu")

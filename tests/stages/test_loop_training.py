@@ -18,9 +18,10 @@ from kpod.stages._lm.passages import Batch, pad
 from kpod.stages.student import _loss
 from kpod.stages.student._adapter import Lora, add_lora
 from kpod.stages.student._batches import StepPlan
-from kpod.stages.student._loop import Training, train
+from kpod.stages.student._loop import train
 from kpod.stages.student._loss import backward, take_apart
 from kpod.stages.student._schedule import Schedule
+from kpod.stages.student._training import Training
 from tests.stages.fakes import FakeContext
 from tests.stages.tiny_models import tiny_files
 

@@ -18,7 +18,7 @@ from kpod.stages._lm.loading import load_tokenizer
 from kpod.stages._lm.passages import Passage
 from kpod.stages._lm.prompts import PromptConfig
 from kpod.stages.student._batches import StepPlan
-from kpod.stages.student._loop import step_denominator
+from kpod.stages.student._step import step_denominator
 from kpod.stages.student._steps import steps_within
 from kpod.stages.student.causal_lm import CausalLm, Config
 from tests.stages.fakes import FakeContext

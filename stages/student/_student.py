@@ -1,0 +1,62 @@
+"""What students of both families share: what they read, what they leave, and how `auto` settings are resolved."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kpod.runner import (
+    Context,
+    Curriculum,
+    Input,
+    InspectedExample,
+    Model,
+    Output,
+    Question,
+    Rationale,
+    Stage,
+    TokenWeights,
+)
+from kpod.stages.student._settings import Config
+
+if TYPE_CHECKING:
+    from kpod.runner.capability import Capability
+
+
+class Student(Stage[Config]):
+    """A language model trained on the questions that have a verified rationale."""
+
+    seeded = "recipe"
+    libraries = ("torch", "transformers", "peft")
+    model = Input(Model)
+    questions = Input(Question, role="train")
+    rationales = Input(Rationale)
+    weights = Input(TokenWeights, optional=True)
+    curriculum = Input(Curriculum, optional=True, agree=("epochs",))
+    # Cuts nothing: its target tokens are what this student may spend (DESIGN 7, equal target tokens).
+    budget = Input(Curriculum, optional=True, replaces=("epochs",))
+    validation = Input(Question, role="validation", optional=True)
+    validation_rationales = Input(Rationale, optional=True)
+    student = Output(Model)
+
+    @classmethod
+    def resolve(cls, config: Config, capability: Capability, models: Mapping[str, Path]) -> Config:
+        """Every `auto`, by what the machine is fast at and how much fits into its memory."""
+        from kpod.stages.student._auto import resolve
+
+        return resolve(config, capability, models["model"])
+
+    def run(self, ctx: Context[Config]) -> None:
+        """Encode, train from the checkpoint if there is one, and write the student."""
+        from kpod.stages.student._distil import distil
+
+        distil(ctx, self)
+
+    def inspect(
+        self, ctx: Context[Config], *, limit: int, epoch: int
+    ) -> Iterator[InspectedExample]:
+        """The first sequences of an epoch (from 1), encoded as `run` encodes them."""
+        from kpod.stages.student._distil import inspect_examples
+
+        yield from inspect_examples(ctx, self, limit=limit, epoch=epoch)
