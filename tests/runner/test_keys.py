@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kpod.runner import Ge, LocalPath, Output, Question, Stage, Volatile
+from kpod.runner import Added, Ge, LocalPath, Output, Question, Stage, Volatile
 from kpod.runner.canonical import canonical_json, digest_of
 from kpod.runner.document import dump
 from kpod.runner.keys import changes, preimage, seed_of, stage_key, stage_seed
@@ -61,6 +61,23 @@ class OwnSeed(Seeded):
     seeded = "data"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GrownLoading(Loading):
+    """As Loading, with a setting that came later."""
+
+    pinned: Annotated[bool, Added()] = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GrownConfig(Config):
+    """As Config, after a release that added settings to it and to what it holds."""
+
+    loading: GrownLoading = GrownLoading()
+    loaders: tuple[GrownLoading, ...] = (GrownLoading(),)
+    dropout: Annotated[float, Added()] = 0.0
+    extra: Annotated[GrownLoading, Added()] = GrownLoading()
+
+
 class Unseeded(Seeded):
     """Takes none."""
 
@@ -102,6 +119,41 @@ def test_whatever_can_change_the_result_changes_the_key(name: str, value: Any) -
 )  # fmt: skip
 def test_what_cannot_change_the_result_leaves_the_key(name: str, value: Any) -> None:
     assert stage_key(image()) == stage_key(image(**{name: value}))
+
+
+class Grown(Stage[GrownConfig]):
+    """Seeded, one release later."""
+
+    uses = Seeded.uses
+    version = Seeded.version
+    seeded: ClassVar[Seed] = "recipe"
+    libraries = Seeded.libraries
+    result = Output(Question)
+
+
+def _grown_key(**settings: Any) -> str:
+    return stage_key(
+        preimage(
+            Grown, GrownConfig(**settings), inputs={"questions": ["d1"]}, sources={}, recipe_seed=7,
+            packages={"torch": "2"},
+        )
+    )  # fmt: skip
+
+
+def test_results_stored_before_a_setting_was_added_are_still_found() -> None:
+    before = stage_key(
+        preimage(
+            Seeded, Config(), inputs={"questions": ["d1"]}, sources={}, recipe_seed=7, packages={"torch": "2"}
+        )
+    )  # fmt: skip
+    assert _grown_key() == before
+    pinned = GrownLoading(pinned=True)
+    changed = [
+        _grown_key(dropout=0.1), _grown_key(extra=pinned), _grown_key(loading=pinned), _grown_key(loaders=(pinned,)),
+        # 0 is not 0.0, as everywhere in a key.
+        _grown_key(dropout=0),
+    ]  # fmt: skip
+    assert len({before, *changed}) == 6
 
 
 def test_the_class_and_its_version_change_the_key(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,8 @@ from kpod.stages._lm.loading import load_tokenizer
 from kpod.stages._lm.prompts import Prompt, PromptConfig, encode_prompt, prompt_text
 from kpod.stages._lm.statistics import wilson_interval
 from kpod.stages.student._adapter import Lora
-from kpod.stages.student.causal_lm import CausalLm, Config
+from kpod.stages.student._settings import Config
+from kpod.stages.student.causal_lm import CausalLm
 from kpod.stages.teacher.local import Config as TeacherConfig
 from kpod.stages.teacher.local import Local
 from tests.stages.fakes import FakeContext
@@ -149,7 +150,7 @@ def test_mistake_8_2_04_a_lora_target_that_matches_nothing_is_an_error_and_no_fo
 ):
     asked = question()
     ctx = FakeContext(
-        config=Config(lora=Lora(targets=("c_attn", "w1")), precision="fp32", epochs=1),
+        config=Config(lora=Lora(targets=("c_attn", "w1")), precision="fp32", micro_batch_tokens=4096, epochs=1),
         inputs={"questions": [asked], "rationales": [Rationale.make(asked.id, "Tom has 3.", teacher="x")]},
         models={"model": tiny_model()},
     )  # fmt: skip

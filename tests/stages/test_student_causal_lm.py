@@ -17,11 +17,12 @@ from kpod.stages._lm.artifact import ModelFiles, file_digests, read_spec, write_
 from kpod.stages._lm.loading import load_causal_lm
 from kpod.stages._lm.prompts import Prompt, PromptConfig
 from kpod.stages.student._adapter import Lora
-from kpod.stages.student.causal_lm import CausalLm, Config
+from kpod.stages.student._settings import Config
+from kpod.stages.student.causal_lm import CausalLm
 from tests.stages.fakes import FakeContext
 from tests.stages.tiny_models import tiny_model
 
-FAST = Config(epochs=2, batch_size=8, learning_rate=5e-3, precision="fp32")
+FAST = Config(epochs=2, batch_size=8, learning_rate=5e-3, precision="fp32", micro_batch_tokens=4096)
 
 
 @cache
@@ -238,4 +239,4 @@ def test_precision_auto_is_what_this_machine_is_faster_with(
 
     resolved = CausalLm.resolve(Config(), capability, {"model": tmp_path})
 
-    assert resolved == replace(Config(), precision=expected)  # type: ignore[arg-type]
+    assert resolved == replace(Config(), precision=expected, micro_batch_tokens=4096)  # type: ignore[arg-type]

@@ -18,13 +18,21 @@ from kpod.stages._lm.loading import load_tokenizer
 from kpod.stages._lm.passages import Passage
 from kpod.stages._lm.prompts import PromptConfig
 from kpod.stages.student._batches import StepPlan
+from kpod.stages.student._settings import Config
 from kpod.stages.student._step import step_denominator
 from kpod.stages.student._steps import steps_within
-from kpod.stages.student.causal_lm import CausalLm, Config
+from kpod.stages.student.causal_lm import CausalLm
 from tests.stages.fakes import FakeContext
 from tests.stages.tiny_models import tiny_files, tiny_model
 
-FAST = Config(method="full", epochs=4, batch_size=8, learning_rate=5e-3, precision="fp32")
+FAST = Config(
+    method="full",
+    epochs=4,
+    batch_size=8,
+    learning_rate=5e-3,
+    precision="fp32",
+    micro_batch_tokens=4096,
+)
 FIRST, SECOND = "Tom has 7 + 2 = 9 apples. ", "Tom has 9 - 1 = 8 apples."
 
 

@@ -29,7 +29,14 @@ from kpod.stages.student.seq2seq_lm import Seq2SeqLm
 from tests.stages.fakes import FakeContext
 from tests.stages.tiny_models import tiny_files, tiny_model
 
-FAST = Config(method="full", epochs=3, batch_size=8, learning_rate=5e-3, precision="fp32")
+FAST = Config(
+    method="full",
+    epochs=3,
+    batch_size=8,
+    learning_rate=5e-3,
+    precision="fp32",
+    micro_batch_tokens=4096,
+)
 FIRST, SECOND = "Tom has 7 + 2 = 9 apples. ", "Tom has 9 - 1 = 8 apples."
 
 
