@@ -7,9 +7,10 @@ it). It runs each time, so it is quick and imports nothing; what it refuses, the
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from kpod.runner.canonical import canonical_json
 from kpod.runner.errors import Position, Problem, RecipeError, SettingError
 from kpod.runner.fields import Ge, Gt, Le
 from kpod.runner.node import Node, dotted, find
@@ -70,16 +71,33 @@ def config_to_json(config: Any) -> dict[str, Any]:
     return data
 
 
-def volatile_fields(config_class: type) -> frozenset[str]:
-    """The names of the settings that cannot change the output; dotted inside another setting, `*` for any item."""
-    return frozenset(name for name, setting in _all_settings(config_class) if setting.is_volatile)
+def keyed_settings(config: Any) -> dict[str, Any]:
+    """The settings of a Config that name its result, as JSON data: no volatile one, and no added one at its default."""
+    return _keyed(type(config), config_to_json(config))
 
 
-def added_fields(config_class: type) -> dict[str, Any]:
-    """The settings that came later, by dotted name as in `volatile_fields`, with the default (in JSON form) that says nothing."""
-    return {
-        name: setting.default for name, setting in _all_settings(config_class) if setting.is_added
-    }
+def _keyed(config_class: type, data: Mapping[str, Any]) -> dict[str, Any]:
+    kept: dict[str, Any] = {}
+    for setting in setting_shapes(config_class):
+        value = _keyed_value(setting.shape, data[setting.name])
+        is_silent = setting.is_added and canonical_json(value) == canonical_json(
+            _keyed_value(setting.shape, setting.default)
+        )
+        if not (setting.is_volatile or is_silent):
+            kept[setting.name] = value
+    return kept
+
+
+def _keyed_value(shape: Shape, value: Any) -> Any:
+    if value is None:
+        return None
+    if shape.config is not None:
+        return _keyed(shape.config, value)
+    if shape.kind == "list":
+        return [_keyed_value(shape.parts[0], item) for item in value]
+    if shape.kind == "map":
+        return {name: _keyed_value(shape.parts[0], item) for name, item in value.items()}
+    return value
 
 
 def local_path_fields(config_class: type) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from kpod.runner.canonical import canonical_json, digest_of
-from kpod.runner.config import added_fields, config_to_json, volatile_fields
+from kpod.runner.config import keyed_settings
 from kpod.runner.registry import code_digest
 from kpod.runner.stage import Stage
 
@@ -51,13 +51,11 @@ def preimage(
         recipe_seed: the recipe's.
         packages: versions of installed distributions.
     """
-    settings = config_to_json(config)
+    settings = keyed_settings(config)
     if stage.seeded == "data":
         settings.pop("seed", None)
-    for dotted in (*volatile_fields(stage.config_class), *sources):
+    for dotted in sources:
         _drop(settings, dotted.split("."))
-    for dotted, default in added_fields(stage.config_class).items():
-        _drop(settings, dotted.split("."), only=canonical_json(default))
     return {
         "key_schema": KEY_SCHEMA,
         "uses": stage.uses,
@@ -75,24 +73,18 @@ def stage_key(image: Mapping[str, Any]) -> str:
     return digest_of(image)
 
 
-def _drop(settings: Any, parts: Sequence[str], *, only: bytes | None = None) -> None:
-    """Take a setting out that cannot matter, or whose content stands under `sources`; `*` stands for any item.
-
-    Args:
-        settings: in JSON form; changed in place.
-        parts: the setting's dotted name, taken apart.
-        only: canonical form of the one value that is taken out; None: any.
-    """
+def _drop(settings: Any, parts: Sequence[str]) -> None:
+    """Take a setting out whose content stands under `sources`; `*` stands for any item."""
     first, *rest = parts
     if first == "*":
         for item in settings.values() if isinstance(settings, dict) else settings or ():
-            _drop(item, rest, only=only)
-    elif not isinstance(settings, dict) or first not in settings:
+            _drop(item, rest)
+    elif not isinstance(settings, dict):
         return
     elif rest:
-        _drop(settings[first], rest, only=only)
-    elif only is None or canonical_json(settings[first]) == only:
-        del settings[first]
+        _drop(settings.get(first), rest)
+    else:
+        settings.pop(first, None)
 
 
 def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

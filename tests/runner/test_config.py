@@ -20,7 +20,7 @@ from kpod.runner import (
     SettingError,
     Volatile,
 )
-from kpod.runner.config import build_config, config_to_json, local_path_fields, volatile_fields
+from kpod.runner.config import build_config, config_to_json, keyed_settings, local_path_fields
 from kpod.runner.document import Mapping, Node, dump, find, parse_document
 from kpod.runner.schema import config_schema, validate
 
@@ -185,7 +185,11 @@ def test_settings_that_do_not_go_together_are_told_without_positions_too() -> No
 
 
 def test_volatile_settings_and_local_paths_are_found_inside_others_too() -> None:
-    assert volatile_fields(Config) == {"part.log", "parts.*.log", "files"}
+    config = build_config(Config, {"word": "a", "parts": {"one": {}}}, node=None, path="")
+    kept = keyed_settings(config)
+    assert "files" not in kept
+    assert "log" not in kept["part"]
+    assert "log" not in kept["parts"]["one"]
     assert local_path_fields(Config) == ("part.file", "parts.*.file", "files.*")
 
 
