@@ -185,6 +185,7 @@ class Planner:
         """Take note of the contents that a unit's outputs have."""
         assert assessment.entry is not None
         self._learned.add(assessment.entry.manifest.key)
+        self.store.touch(assessment.entry.manifest.key)
         unit = assessment.unit
         for output in unit.stage.stage.outputs():
             content = Content(assessment.entry, output, unit.name)

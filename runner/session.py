@@ -21,6 +21,7 @@ from kpod.runner.execute import Execution
 from kpod.runner.forecast import Forecast
 from kpod.runner.inspection import Inspectable, InspectedExample
 from kpod.runner.interrupt import StopRequest
+from kpod.runner.live import at_work
 from kpod.runner.outside import Outside
 from kpod.runner.plan import Assessment, Planner
 from kpod.runner.recipe import Recipe, load_recipe
@@ -114,10 +115,14 @@ class Session:
         Raises:
             KpodError: a stage failed, a source is missing, or the run was interrupted; all that was made is kept.
         """
+        self._probe_store()
+        with at_work(self.store.root):
+            return self._run(listeners)
+
+    def _run(self, listeners: Sequence[Listener]) -> Archive:
         started_s = time.perf_counter()
         planned = self.planner.plan(forced=self.forced)
         self.planner.refuse_silence(planned)
-        self._probe_store()
         writer = _new_archive(self.options.runs, self.recipe)
         events = Events(writer.folder / "events.jsonl", list(listeners))
         stop = StopRequest()

@@ -10,7 +10,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -166,6 +166,11 @@ class Store:
         if root.exists():
             for group in sorted(root.iterdir()):
                 yield from sorted(path.name for path in group.iterdir())
+
+    def touch(self, key: str) -> None:
+        """Say that an entry is used now: clean-up keeps what was used lately."""
+        with suppress(OSError):  # gone, or a store that may only be read
+            os.utime(self.entry_folder(key) / "manifest.json")
 
     def partial(self, key: str) -> Path:
         """The folder that an unfinished stage keeps between interruptions (not created here)."""

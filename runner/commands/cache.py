@@ -1,30 +1,26 @@
-"""`kpod cache ls|verify|gc`: what the store holds, whether it is sound, and what nothing needs any more."""
+"""`kpod cache ls|verify|gc|pin|unpin`: what the store holds, whether it is sound, what nothing needs, and what is to stay."""
 
 from __future__ import annotations
 
-import shutil
-import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from pathlib import Path
 
-from kpod.runner.archive import Archive, list_runs
 from kpod.runner.commands._options import add_folders, run_options
 from kpod.runner.console import complain, say, table
 from kpod.runner.errors import ExitCode
+from kpod.runner.garbage import find_garbage, remove_garbage
 from kpod.runner.ledger import Ledger
-from kpod.runner.memo import files_below
+from kpod.runner.pins import pin, pins, unpin
 from kpod.runner.store import Entry, Store
-
-# An entry younger than this may belong to a run that has not written its archive yet.
-_GRACE_S = 3600.0
-# What is unfinished may be a training that goes on for days without touching its folder.
-_LEFT_S = 7 * 24 * 3600.0
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare the command line."""
-    parser.add_argument("action", choices=["ls", "verify", "gc"])
+    parser.add_argument("action", choices=["ls", "verify", "gc", "pin", "unpin"])
+    parser.add_argument(
+        "name", nargs="*", metavar="RUN|RUN:STAGE|KEY", help="pin, unpin: what is meant; none: list"
+    )
     parser.add_argument(
         "--yes", action="store_true", help="gc: remove; without it, only say what would be removed"
     )
@@ -38,7 +34,9 @@ def run(arguments: Namespace) -> int:
         return _list(store)
     if arguments.action == "verify":
         return _verify(store)
-    return _collect(store, arguments.runs, is_real=arguments.yes)
+    if arguments.action == "gc":
+        return _collect(store, arguments.runs, is_real=arguments.yes)
+    return _pin(store, arguments)
 
 
 def _entries(store: Store) -> Iterator[Entry]:
@@ -110,51 +108,34 @@ def _verify(store: Store) -> int:
 
 
 def _collect(store: Store, runs: Path, *, is_real: bool) -> int:
-    """Remove entries that no run of this folder has, that no kept entry refers to, and that are not fresh; then what is left over."""
-    entries = {entry.manifest.key: entry for entry in _entries(store)}
-    needed = {key for archive in list_runs(runs) for key in _keys_of(archive)}
-    referred = {
-        digest for key in needed & entries.keys() for digest in entries[key].manifest.refers
-    }
-    now_s = time.time()
-    doomed = [
-        entry
-        for key, entry in entries.items()
-        if key not in needed
-        and not any(output.digest in referred for output in entry.manifest.outputs.values())
-        and now_s - (entry.folder / "manifest.json").stat().st_mtime > _GRACE_S
+    """Say what nothing needs, by the recipe that made it; remove it where that was asked for."""
+    garbage = find_garbage(store, runs)
+    rows = [
+        (name, f"{count:,}", f"{size_b:,}") for name, (count, size_b) in garbage.by_recipe().items()
     ]
-    left = [path for path in _leftovers(store) if now_s - path.stat().st_mtime > _LEFT_S]
-    freed_b = sum(map(size_b, doomed)) + sum(
-        file.stat().st_size for path in left for file in files_below(path)
-    )
-    if is_real:
-        for entry in doomed:
-            store.remove(entry.manifest.key)
-        for path in left:
-            shutil.rmtree(path, ignore_errors=True)
-    verb = "removed" if is_real else "would be removed (say --yes)"
-    say(f"kept: what the runs in {runs} have, and entries of the last hour")
+    if garbage.leftovers:
+        size_b = sum(size for _, size in garbage.leftovers)
+        rows.append(("unfinished leftovers", f"{len(garbage.leftovers):,}", f"{size_b:,}"))
+    if rows:
+        say(table(("made by recipe", "entries", "bytes"), rows))
     say(
-        f"{len(doomed)} of {len(entries)} entries and {len(left)} unfinished leftovers, {freed_b:,} bytes {verb}"
+        f"kept: what the runs in {runs} have, {garbage.num_pinned} pinned entries, what was made or used within an hour"
+    )
+    freed_b = remove_garbage(store, garbage) if is_real else garbage.size_b
+    verb = "removed" if is_real else "would be removed (say --yes)"
+    say(
+        f"{len(garbage.entries)} of {garbage.num_entries} entries and {len(garbage.leftovers)} unfinished leftovers, {freed_b:,} bytes {verb}"
     )
     return ExitCode.DONE
 
 
-def _keys_of(archive: Archive) -> set[str]:
-    """The keys that a run has; of one that did not come to its end, those it had got to."""
-    if archive.is_complete:
-        return {unit.manifest.key for unit in archive.units.values()}
-    return {
-        str(row["key"])
-        for row in archive.events()
-        if row["event"] in {"stage_finished", "stage_started"}
-    }
-
-
-def _leftovers(store: Store) -> Iterator[Path]:
-    """Drafts of killed runs, checkpoints of stages that were never finished, and what was set aside."""
-    for name in ("tmp", "partial", "quarantine"):
-        folder = store.root / name
-        if folder.exists():
-            yield from (path for path in sorted(folder.iterdir()) if path.is_dir())
+def _pin(store: Store, arguments: Namespace) -> int:
+    """Pin or unpin what was named; list the pins where nothing was."""
+    if not arguments.name:
+        rows = [(one.key[:12], one.named, one.at) for one in pins(store)]
+        say(table(("key", "named", "pinned"), rows) if rows else "nothing is pinned")
+        return ExitCode.DONE
+    change, verb = (pin, "pinned") if arguments.action == "pin" else (unpin, "no longer pinned")
+    for name in arguments.name:
+        say(f"{len(change(store, name, arguments.runs))} entries {verb}: {name}")
+    return ExitCode.DONE

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import time
 from pathlib import Path
 
 import pytest
@@ -144,26 +142,6 @@ def test_an_until_run_can_be_run_again_from_its_archive(
     assert main(["run", str(chain.folder / "recipe.yaml"), "--until", "s4", *words]) == 0
     assert main(["rerun", "last", *words]) == 0
     assert list_runs(chain.runs)[-1].facts["primary"] == []
-
-
-def test_leftovers_of_killed_runs_are_collected_after_a_week_and_kept_before(
-    chain: Chain, capsys: pytest.CaptureFixture[str]
-) -> None:
-    chain.run(seven())
-    store = chain.runs / ".store"
-    for name, age_s in (("old", 8 * 86_400), ("fresh", 60)):
-        left = store / "tmp" / name
-        left.mkdir()
-        (left / "weights").write_bytes(b"x" * 100)
-        os.utime(left, (time.time() - age_s,) * 2)
-
-    assert "0 of 7 entries and 1 unfinished leftovers, 100 bytes would be removed" in _told(
-        chain, capsys, "cache", "gc"
-    )
-    _told(chain, capsys, "cache", "gc", "--yes")
-
-    assert not (store / "tmp" / "old").exists()
-    assert (store / "tmp" / "fresh").exists()
 
 
 def test_what_was_set_aside_without_a_reason_is_listed(
