@@ -146,14 +146,20 @@ class Archive:
         Raises:
             KpodError: the file is gone from the archive.
         """
-        from kpod.runner.running import read_records
+        return map(record.from_row, self.rows(unit, output))
+
+    def rows(self, unit: ArchivedUnit, output: str) -> Iterator[dict[str, Any]]:
+        """As `read`, each record as the JSON object that it is stored as."""
+        import orjson
 
         path = self.output_path(unit, output)
         if not path.exists():
             raise KpodError(
                 f"{path} is gone from the archive; run the same command again to put it back"
             )
-        yield from read_records(path, record)
+        with path.open("rb") as lines:
+            for line in lines:
+                yield orjson.loads(line)
 
 
 def unit_folder(folder: Path, stage: str, element: str | None) -> Path:

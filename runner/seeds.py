@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from kpod.runner.archive import Archive, list_runs
-from kpod.runner.comparison import scored_units
+from kpod.runner.comparing.scores import scored_units
 from kpod.runner.record import Metric
 from kpod.runner.significance import SEEDS_NEEDED, Paired, corrected, paired
 

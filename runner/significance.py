@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from math import comb, fsum, isfinite, sqrt
+from math import ceil, comb, fsum, isfinite, sqrt
 from random import Random
 from typing import Any, NamedTuple
 
@@ -24,6 +24,10 @@ NUM_DRAWS = 100_000
 
 LEVEL = 0.05
 """Of all tests and intervals here, by convention."""
+
+
+# Quantiles of the normal distribution: 1 - LEVEL / 2, and the usual power of 0.8.
+_Z_LEVEL, _Z_POWER = 1.959964, 0.841621
 
 
 class SignFlip(NamedTuple):
@@ -175,6 +179,51 @@ def mcnemar(only_a: int, only_b: int) -> float:
     n = only_a + only_b
     tail = sum(comb(n, k) for k in range(min(only_a, only_b) + 1))
     return min(1.0, 2 * tail / (1 << n))
+
+
+def bootstrap_mean(
+    values: Sequence[float], *, seed: int = 0, level: float = LEVEL
+) -> tuple[float, float]:
+    """Percentile bootstrap interval of a mean, resampling the values (questions, with all their samples).
+
+    Values that are equal are drawn together: how often each distinct value comes up is multinomial, which is the same
+    bootstrap at the price of the distinct values.
+
+    Args:
+        values: at least one.
+        seed: of the draws.
+        level: share left outside, half on each side.
+
+    Source: Efron 1979, Annals of Statistics 7(1); 10,000 draws: our choice, an end then moves by about 1 % of the width.
+    """
+    import numpy as np
+
+    distinct, counts = np.unique(np.asarray(values, dtype=np.float64), return_counts=True)
+    draws = np.random.default_rng(seed).multinomial(len(values), counts / len(values), size=10_000)
+    low, high = np.quantile(draws @ distinct / len(values), [level / 2, 1 - level / 2])
+    return float(low), float(high)
+
+
+def questions_needed(only_a: int, only_b: int, n: int) -> int | None:
+    """Questions at which McNemar's test would tell this difference at the level with power 0.8; None where there is none.
+
+    Source: Connor 1987, Biometrics 43(1), for paired proportions; the discordant shares are taken as they were seen.
+    """
+    difference, discordant = abs(only_b - only_a) / n, (only_a + only_b) / n
+    if difference == 0:
+        return None
+    root = _Z_LEVEL * sqrt(discordant) + _Z_POWER * sqrt(max(0.0, discordant - difference**2))
+    return ceil((root / difference) ** 2)
+
+
+def seeds_needed(mean: float, sd: float) -> int | None:
+    """Seeds at which the t test of a mean difference would tell it at the level with power 0.8; None where there is none.
+
+    Source: the normal approximation, with 2 seeds more for the t distribution's tails (Guenther 1981, American Statistician 35).
+    """
+    if mean == 0:
+        return None
+    return max(SEEDS_NEEDED, ceil(((_Z_LEVEL + _Z_POWER) * sd / mean) ** 2) + 2)
 
 
 def _spread(values: Sequence[float], mean: float) -> float:

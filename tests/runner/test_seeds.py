@@ -90,7 +90,8 @@ def test_a_diff_of_two_arms_speaks_of_the_students_and_of_the_method_apart(
     (score,) = json.loads(capsys.readouterr().out)["scores"]
 
     (students,) = [line for line in told.splitlines() if "these two students" in line]
-    assert "right only in B, 0 right only in A; exact McNemar p < 0.0001" in students
+    assert "right only in B, 0 right only in A; B less A +" in students
+    assert "exact McNemar p < 0.0001; the same questions; B is the better student here" in students
     (method,) = [line for line in told.splitlines() if "the method, paired by seed" in line]
     assert "long is better than short: mean difference +" in method
     assert "n = 5 seeds" in method

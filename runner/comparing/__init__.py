@@ -1,0 +1,1 @@
+"""Two archives, or more, side by side: facts in the order of the graph; printing is elsewhere."""

@@ -1,0 +1,133 @@
+"""The whole comparison of two runs, or of two arms: what `kpod diff` prints and a notebook asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from kpod.runner.archive import Archive, find_run
+from kpod.runner.comparing.flips import Flip, FlipFinder
+from kpod.runner.comparing.scores import Score, arms_of, compare_arms
+from kpod.runner.comparing.stages import StageChange, compare_arms_made, compare_stages
+from kpod.runner.comparing.values import Row, changed_environment, changed_values
+from kpod.runner.errors import KpodError
+from kpod.runner.seeds import Method, pair_by_seed, series_of, siblings, spread
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Diff:
+    """Two runs, or two arms, side by side.
+
+    Args:
+        a, b: the runs; the same one where two of its arms are compared.
+        values: (name, A, origin, B, origin) of the recipe's values that differ.
+        environment: (what, A, B) of machine and packages.
+        stages: every stage in the order of the graph; of two arms of one run, the two stages that made them.
+        scores: arms beside each other: these two students.
+        methods: for each of them what all seeds say of the two methods; a sentence where nothing but the seed differs.
+        flips: for each of them the questions that one student alone got right.
+    """
+
+    a: Archive
+    b: Archive
+    values: tuple[Row, ...]
+    environment: tuple[Row, ...]
+    stages: tuple[StageChange, ...]
+    scores: tuple[Score, ...]
+    methods: tuple[Method | str, ...]
+    flips: tuple[tuple[Flip, ...], ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON."""
+        return {
+            "a": self.a.name,
+            "b": self.b.name,
+            "values": [list(row) for row in self.values],
+            "environment": [list(row) for row in self.environment],
+            "stages": [stage.to_json() for stage in self.stages],
+            "scores": [
+                {**score.to_json(), "method": _method_json(method), "flips": [flip.to_json() for flip in flips]}
+                for score, method, flips in zip(self.scores, self.methods, self.flips, strict=True)
+            ],
+        }  # fmt: skip
+
+
+def diff(
+    a: str | Path | Archive,
+    b: str | Path | Archive,
+    *,
+    runs: str | Path = "runs",
+    most_flips: int = 200,
+) -> Diff:
+    """Compare two runs, or two arms.
+
+    Args:
+        a: a run (folder, name, part of it, `last`, or an Archive), or `RUN:ARM`.
+        b: the other.
+        runs: folder of the archives; the other seeds of both recipes are looked for there.
+        most_flips: questions fixed, and broken, that are told of each pair of arms.
+
+    Raises:
+        KpodError: a run or an arm is not there, or not complete.
+    """
+    runs = Path(runs)
+    (run_a, arm_a), (run_b, arm_b) = _named(a, runs), _named(b, runs)
+    if bool(arm_a) != bool(arm_b):
+        raise KpodError(
+            f"got an arm of one run and a whole run: {a} and {b}\nallowed: two runs, or RUN:ARM twice"
+        )
+    primary = run_b.facts["primary"] or run_a.facts["primary"]
+    scores = compare_arms(
+        arms_of(run_a, arm_a), arms_of(run_b, arm_b), is_named=arm_a is not None, primary=primary
+    )
+    if run_a.folder != run_b.folder:
+        stages = compare_stages(run_a, run_b)
+    else:
+        made = [(str(s.a.unit.element), str(s.b.unit.element)) for s in scores if arm_a is not None]
+        stages = [stage for names in made for stage in compare_arms_made(run_a, run_b, names)]
+    methods = list(_methods(run_a, run_b, scores, runs))
+    scores = [
+        replace(score, is_seed_apart=isinstance(method, str))
+        for score, method in zip(scores, methods, strict=True)
+    ]
+    finder = FlipFinder(run_a, run_b)
+    return Diff(
+        a=run_a, b=run_b,
+        values=tuple(changed_values(run_a, run_b)), environment=tuple(changed_environment(run_a, run_b)),
+        stages=tuple(stages),
+        scores=tuple(scores), methods=tuple(methods),
+        flips=tuple(tuple(finder.flips(score, most=most_flips)) for score in scores),
+    )  # fmt: skip
+
+
+def _named(name: str | Path | Archive, runs: Path) -> tuple[Archive, str | None]:
+    if isinstance(name, Archive):
+        return name, None
+    run, _, arm = str(name).partition(":")
+    return find_run(run, runs), arm or None
+
+
+def _methods(
+    run_a: Archive, run_b: Archive, scores: Sequence[Score], runs: Path
+) -> Iterator[Method | str]:
+    """For each pair of arms, what all seeds of the two recipes say; only their spread where nothing but the seed differs."""
+    if not scores:
+        return
+    seeds_a, seeds_b = siblings(run_a, runs), siblings(run_b, runs)
+    series_a, series_b = series_of(seeds_a), series_of(seeds_b)
+    is_one_recipe = [a.folder for a in seeds_a.values()] == [b.folder for b in seeds_b.values()]
+    for score in scores:
+        arm_a, arm_b = series_a[score.a.name], series_b[score.b.name]
+        if is_one_recipe and arm_a.name == arm_b.name:
+            yield spread(arm_a)
+        else:
+            names = ("A", "B") if arm_a.name == arm_b.name else (arm_a.name, arm_b.name)
+            yield pair_by_seed(arm_a, arm_b, names=names)
+
+
+def _method_json(method: Method | str) -> dict[str, Any]:
+    if isinstance(method, str):
+        return {"seeds": {}, "result": None, "sentence": method}
+    return method.to_json()

@@ -1,0 +1,242 @@
+"""What changed inside an output of records, told in the terms of its kind: rows in and out, texts word by word, numbers moved."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from itertools import zip_longest
+from typing import Any
+
+from kpod.runner.comparing.moved import Moved, moved
+from kpod.runner.comparing.words import word_diff
+
+Row = Mapping[str, Any]
+
+_MOST_EXAMPLES = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Example:
+    """One thing that changed.
+
+    Args:
+        id: of the question or the rationale.
+        before, after: what A and B have; None where one has nothing.
+        words: both in one text, [-gone-] and {+new+}; "" where they are no texts.
+    """
+
+    id: str
+    before: str | None
+    after: str | None
+    words: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """What changed in one output.
+
+    Args:
+        output, record: its name and the type of its records.
+        num_a, num_b: records in A and in B.
+        num_same: records that both have.
+        only_a, only_b: what one alone has: questions, rationales (see `num_reworded`), or ids.
+        num_reworded: questions that have rationales in both, but not the same ones.
+        moved: how numbers that both have went; None where the record holds none.
+        examples: at most 20.
+    """
+
+    output: str
+    record: str
+    num_a: int
+    num_b: int
+    num_same: int
+    only_a: int
+    only_b: int
+    num_reworded: int = 0
+    moved: Moved | None = None
+    examples: tuple[Example, ...] = ()
+
+    @property
+    def sentence(self) -> str:
+        """All of it on one line."""
+        said = [
+            f"{self.num_same:,} the same",
+            f"{self.only_a:,} only in A",
+            f"{self.only_b:,} only in B",
+        ]
+        if self.num_reworded:
+            said.append(f"{self.num_reworded:,} questions with other texts")
+        if self.moved is not None:
+            said.append(self.moved.sentence)
+        return f"{self.output}: {', '.join(said)}"
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON."""
+        return asdict(self)
+
+
+def change_of(record: str, output: str, a: Iterable[Row], b: Iterable[Row]) -> Change:
+    """Compare two outputs of one type of record.
+
+    Args:
+        record: name of the type.
+        output: name of the output.
+        a: its rows in A, as JSON objects.
+        b: those in B.
+    """
+    return _BY_RECORD.get(record, _plain)(record, output, list(a), list(b))
+
+
+def _plain(record: str, output: str, a: list[Row], b: list[Row]) -> Change:
+    """Rows by their place: nothing is known of them."""
+    num_same = sum(left == right for left, right in zip(a, b, strict=False))
+    return Change(
+        output=output, record=record, num_a=len(a), num_b=len(b), num_same=num_same,
+        only_a=len(a) - num_same, only_b=len(b) - num_same,
+    )  # fmt: skip
+
+
+def _questions(record: str, output: str, a: list[Row], b: list[Row]) -> Change:
+    """Questions in and out; one of the same text with another gold answer is told as both."""
+    left = {row["id"]: row for row in a}
+    right = {row["id"]: row for row in b}
+    examples = [
+        Example(id=key, before=_question(left.get(key)), after=_question(right.get(key)))
+        for key in _differing(left, right)
+    ]
+    num_same = sum(left[key] == right[key] for key in left if key in right)
+    return Change(
+        output=output, record=record, num_a=len(a), num_b=len(b), num_same=num_same,
+        only_a=len(left) - num_same, only_b=len(right) - num_same, examples=tuple(examples[:_MOST_EXAMPLES]),
+    )  # fmt: skip
+
+
+def _question(row: Row | None) -> str | None:
+    return None if row is None else f"{row['text']} (gold: {row['answer']})"
+
+
+def _rationales(record: str, output: str, a: list[Row], b: list[Row]) -> Change:
+    """Rationales by question: a text that one run alone has is shown beside the other's, word by word."""
+    left, right = _by_question(a), _by_question(b)
+    ids_a, ids_b = {row["id"] for row in a}, {row["id"] for row in b}
+    examples: list[Example] = []
+    num_reworded = 0
+    for question in dict.fromkeys([*left, *right]):
+        gone = [row["text"] for row in left.get(question, ()) if row["id"] not in ids_b]
+        new = [row["text"] for row in right.get(question, ()) if row["id"] not in ids_a]
+        num_reworded += bool(gone and new)
+        for before, after in zip_longest(gone, new):
+            if len(examples) < _MOST_EXAMPLES:
+                words = word_diff(before, after) if before and after else ""
+                examples.append(Example(id=question, before=before, after=after, words=words))
+    return Change(
+        output=output, record=record, num_a=len(a), num_b=len(b), num_same=len(ids_a & ids_b),
+        only_a=len(ids_a - ids_b), only_b=len(ids_b - ids_a), num_reworded=num_reworded, examples=tuple(examples),
+    )  # fmt: skip
+
+
+def _by_question(rows: Iterable[Row]) -> dict[str, list[Row]]:
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        found.setdefault(row["question_id"], []).append(row)
+    return found
+
+
+def _numbers(
+    id_of: str, values: Callable[[Row], Iterator[tuple[str, float]]], unit: str
+) -> Callable[[str, str, list[Row], list[Row]], Change]:
+    """A comparison of records that hold numbers: how those that both have moved."""
+
+    def compare(record: str, output: str, a: list[Row], b: list[Row]) -> Change:
+        left, right = {row[id_of]: row for row in a}, {row[id_of]: row for row in b}
+        shared = [key for key in left if key in right]
+        pairs = [
+            (f"{key} {place}".rstrip(), before, after)
+            for key in shared
+            if left[key] != right[key]
+            for (place, before), (also, after) in zip(
+                values(left[key]), values(right[key]), strict=False
+            )
+            if place == also
+        ]
+        num_same = sum(left[key] == right[key] for key in shared)
+        return Change(
+            output=output, record=record, num_a=len(a), num_b=len(b), num_same=num_same,
+            only_a=len(left) - len(shared), only_b=len(right) - len(shared), moved=moved(pairs, unit=unit),
+        )  # fmt: skip
+
+    return compare
+
+
+def _weights(row: Row) -> Iterator[tuple[str, float]]:
+    for (start, end), weight in zip(row["spans"], row["weights"], strict=True):
+        yield f"[{start}, {end}]", float(weight)
+
+
+def _difficulties(row: Row) -> Iterator[tuple[str, float]]:
+    for start, end, nats in row["steps"]:
+        yield f"[{start}, {end}]", float(nats)
+
+
+def _given(row: Row) -> Iterator[tuple[str, float]]:
+    for epoch, given in enumerate(row["given"], 1):
+        yield f"epoch {epoch}", float(given)
+
+
+def _assignments(record: str, output: str, a: list[Row], b: list[Row]) -> Change:
+    """Clusters are the same where the same questions stand together, whatever their numbers."""
+    left = {row["question_id"]: row["cluster"] for row in a}
+    right = {row["question_id"]: row["cluster"] for row in b}
+    shared = [key for key in left if key in right]
+    partner = _partners([(left[key], right[key]) for key in shared])
+    moved_ids = [key for key in shared if partner.get(left[key]) != right[key]]
+    examples = [
+        Example(id=key, before=f"cluster {left[key]}", after=f"cluster {right[key]}")
+        for key in moved_ids[:_MOST_EXAMPLES]
+    ]
+    return Change(
+        output=output, record=record, num_a=len(a), num_b=len(b), num_same=len(shared) - len(moved_ids),
+        only_a=len(left) - len(shared), only_b=len(right) - len(shared), num_reworded=0,
+        moved=None, examples=tuple(examples),
+    )  # fmt: skip
+
+
+def _partners(pairs: Iterable[tuple[int, int]]) -> dict[int, int]:
+    """For each cluster of A the one of B that shares most questions with it, each taken once, the largest overlap first."""
+    overlaps: dict[tuple[int, int], int] = {}
+    for pair in pairs:
+        overlaps[pair] = overlaps.get(pair, 0) + 1
+    found: dict[int, int] = {}
+    for left, right in sorted(overlaps, key=lambda pair: (-overlaps[pair], pair)):
+        if left not in found and right not in found.values():
+            found[left] = right
+    return found
+
+
+def _predictions(record: str, output: str, a: list[Row], b: list[Row]) -> Change:
+    """Texts by question and sample; whether they are right is said under the scores."""
+    left = {(row["question_id"], row["sample"]): row for row in a}
+    right = {(row["question_id"], row["sample"]): row for row in b}
+    shared = [key for key in left if key in right]
+    other = [key for key in shared if left[key]["text"] != right[key]["text"]]
+    return Change(
+        output=output, record=record, num_a=len(a), num_b=len(b), num_same=len(shared) - len(other),
+        only_a=len(left) - len(shared), only_b=len(right) - len(shared), num_reworded=len(other),
+    )  # fmt: skip
+
+
+def _differing(left: Mapping[str, Row], right: Mapping[str, Row]) -> Iterator[str]:
+    for key in dict.fromkeys([*left, *right]):
+        if left.get(key) != right.get(key):
+            yield key
+
+
+_BY_RECORD: dict[str, Callable[[str, str, list[Row], list[Row]], Change]] = {
+    "Question": _questions,
+    "Rationale": _rationales,
+    "TokenWeights": _numbers("rationale_id", _weights, "weight"),
+    "Difficulty": _numbers("rationale_id", _difficulties, "nats"),
+    "Curriculum": _numbers("rationale_id", _given, "steps given"),
+    "Assignment": _assignments,
+    "Prediction": _predictions,
+}

@@ -1,0 +1,154 @@
+"""What became of every stage: whether its outputs are the same bytes, why not, what that cost, and what is in them now."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from kpod.runner.archive import Archive, ArchivedUnit
+from kpod.runner.comparing.rows import Change, change_of
+from kpod.runner.errors import KpodError
+from kpod.runner.keys import changes
+from kpod.runner.registry import find_stage
+from kpod.runner.stage import Stage
+
+Status = Literal["same", "differs", "only in A", "only in B"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageChange:
+    """One unit of the graph in two runs.
+
+    Args:
+        unit, uses: its name and the stage's.
+        status: of its outputs.
+        causes: why it has another key, in words, the first cause first: another setting, other inputs, other code.
+        outputs: what changed in each output that differs.
+        seconds: that making the result took, in A and in B; None where a run has no such unit.
+        usd: what the texts cost, likewise.
+    """
+
+    unit: str
+    uses: str
+    status: Status
+    causes: tuple[str, ...] = ()
+    outputs: tuple[Change, ...] = ()
+    seconds: tuple[float | None, float | None] = (None, None)
+    usd: tuple[float | None, float | None] = (None, None)
+    digests: dict[str, tuple[str | None, str | None]] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON."""
+        return {
+            "unit": self.unit,
+            "uses": self.uses,
+            "status": self.status,
+            "causes": list(self.causes),
+            "outputs": [change.to_json() for change in self.outputs],
+            "seconds": list(self.seconds),
+            "usd": list(self.usd),
+            "digests": {name: list(pair) for name, pair in self.digests.items()},
+        }
+
+
+def compare_stages(a: Archive, b: Archive) -> list[StageChange]:
+    """Every unit of either run, in the order of the graph."""
+    return [_compare(a, b, name, a.units.get(name), b.units.get(name)) for name in _in_order(a, b)]
+
+
+def compare_arms_made(a: Archive, b: Archive, names: tuple[str, str]) -> list[StageChange]:
+    """The two units that made the models of two arms, beside each other; none where an arm is made of several units.
+
+    Args:
+        a: the run of one arm.
+        b: the run of the other.
+        names: ids of the stages that made their models.
+    """
+    left, right = a.units.get(names[0]), b.units.get(names[1])
+    if left is None or right is None:
+        return []
+    name = names[0] if names[0] == names[1] else " / ".join(names)
+    return [_compare(a, b, name, left, right)]
+
+
+def _in_order(a: Archive, b: Archive) -> Iterator[str]:
+    """The units of A in their order, those of B alone after the one that they follow in B."""
+    after: dict[str | None, list[str]] = {}
+    last: str | None = None
+    for name in b.units:
+        if name in a.units:
+            last = name
+        else:
+            after.setdefault(last, []).append(name)
+    yield from after.get(None, ())
+    for name in a.units:
+        yield name
+        yield from after.get(name, ())
+
+
+def _compare(
+    a: Archive, b: Archive, name: str, left: ArchivedUnit | None, right: ArchivedUnit | None
+) -> StageChange:
+    if left is None or right is None:
+        unit = left or right
+        assert unit is not None
+        return StageChange(
+            unit=name, uses=unit.uses, status="only in B" if left is None else "only in A",
+            seconds=(_seconds(left), _seconds(right)), usd=(_usd(left), _usd(right)),
+        )  # fmt: skip
+    digests = {
+        output: (_digest(left, output), _digest(right, output))
+        for output in dict.fromkeys([*left.manifest.outputs, *right.manifest.outputs])
+    }
+    is_same = all(one == other for one, other in digests.values())
+    causes = () if left.manifest.key == right.manifest.key else changes(left.manifest.preimage, right.manifest.preimage)  # fmt: skip
+    return StageChange(
+        unit=name, uses=right.uses, status="same" if is_same else "differs", causes=tuple(causes),
+        outputs=() if is_same else tuple(_changed_outputs(a, b, left, right, digests)),
+        seconds=(_seconds(left), _seconds(right)), usd=(_usd(left), _usd(right)), digests=digests,
+    )  # fmt: skip
+
+
+def _changed_outputs(
+    a: Archive,
+    b: Archive,
+    left: ArchivedUnit,
+    right: ArchivedUnit,
+    digests: dict[str, tuple[str | None, str | None]],
+) -> Iterator[Change]:
+    """What changed inside the outputs that both have and that hold records."""
+    for output, (one, other) in digests.items():
+        if one is None or other is None or one == other:
+            continue
+        record = _record_name(right, output)
+        if record is not None:
+            yield change_of(record, output, a.rows(left, output), b.rows(right, output))
+
+
+def _record_name(unit: ArchivedUnit, output: str) -> str | None:
+    """The type of record of an output; None for folders, and where the stage (a plug-in's) is not installed."""
+    if unit.manifest.outputs[output].num_records is None:
+        return None
+    try:
+        found = find_stage(unit.uses)
+    except KpodError:
+        return None
+    if not issubclass(found, Stage) or output not in found.outputs():
+        return None
+    return str(found.outputs()[output].record.__name__)
+
+
+def _digest(unit: ArchivedUnit, output: str) -> str | None:
+    stored = unit.manifest.outputs.get(output)
+    return None if stored is None else stored.digest
+
+
+def _seconds(unit: ArchivedUnit | None) -> float | None:
+    return None if unit is None else unit.manifest.seconds
+
+
+def _usd(unit: ArchivedUnit | None) -> float | None:
+    """What the texts of a unit cost, as the stage noted it; None where it named no price."""
+    noted = None if unit is None else unit.manifest.notes.get("usd")
+    return float(noted) if isinstance(noted, int | float) else None
