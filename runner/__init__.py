@@ -6,8 +6,10 @@ Names are loaded on first use, so that `kpod --version` and a run with nothing t
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from kpod.runner.archive import Archive
     from kpod.runner.batch import Batchable, BatchRequest
     from kpod.runner.budget import Budget
+    from kpod.runner.comparing.diff import Diff, diff
     from kpod.runner.contamination import match_questions
     from kpod.runner.context import Context, Writer
     from kpod.runner.errors import (
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from kpod.runner.forecast import Forecast, Forecasting
     from kpod.runner.inspection import Inspectable, InspectedExample, InspectedToken
     from kpod.runner.ledger import Ledger, LedgerTotals, Price
+    from kpod.runner.notebook import load, open_run
     from kpod.runner.record import (
         Assignment,
         Curriculum,
@@ -53,14 +56,17 @@ if TYPE_CHECKING:
         content_id,
     )
     from kpod.runner.seeds import Method, Series, compare_all, series_of
+    from kpod.runner.session import Session
     from kpod.runner.significance import SEEDS_NEEDED, holm, mcnemar
     from kpod.runner.source import HubRepository, LocalFile, PackageFile, Source
     from kpod.runner.stage import Input, Output, Stage, View
 
 _HOMES = {
+    "kpod.runner.archive": ("Archive",),
     "kpod.runner.batch": ("BatchRequest", "Batchable"),
     "kpod.runner.budget": ("Budget",),
     "kpod.runner.contamination": ("match_questions",),
+    "kpod.runner.comparing.diff": ("Diff", "diff"),
     "kpod.runner.context": ("Context", "Writer"),
     "kpod.runner.errors": (
         "BudgetReached", "Interrupted", "KpodError", "MissingExtra", "Position", "Problem", "RecipeError",
@@ -70,11 +76,13 @@ _HOMES = {
     "kpod.runner.forecast": ("Forecast", "Forecasting"),
     "kpod.runner.inspection": ("Inspectable", "InspectedExample", "InspectedToken"),
     "kpod.runner.ledger": ("Ledger", "LedgerTotals", "Price"),
+    "kpod.runner.notebook": ("load", "open_run"),
     "kpod.runner.record": (
         "Assignment", "Curriculum", "Difficulty", "Finish", "Kind", "Metric", "Model", "Prediction", "Question",
         "Rationale", "Record", "TokenWeights", "Usage", "content_id",
     ),
     "kpod.runner.seeds": ("Method", "Series", "compare_all", "series_of"),
+    "kpod.runner.session": ("Session",),
     "kpod.runner.significance": ("SEEDS_NEEDED", "holm", "mcnemar"),
     "kpod.runner.source": ("HubRepository", "LocalFile", "PackageFile", "Source"),
     "kpod.runner.stage": ("Input", "Output", "Stage", "View"),
@@ -83,13 +91,18 @@ _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "Added",
+    "Archive",
     "Assignment",
-    "BatchRequest",
     "Batchable",
+    "BatchRequest",
     "Budget",
     "BudgetReached",
+    "compare_all",
+    "content_id",
     "Context",
     "Curriculum",
+    "diff",
+    "Diff",
     "Difficulty",
     "Doc",
     "Finish",
@@ -97,6 +110,7 @@ __all__ = [
     "Forecasting",
     "Ge",
     "Gt",
+    "holm",
     "HubRepository",
     "Input",
     "Inspectable",
@@ -108,14 +122,18 @@ __all__ = [
     "Le",
     "Ledger",
     "LedgerTotals",
+    "load",
     "LocalFile",
     "LocalPath",
     "Lt",
+    "match_questions",
+    "mcnemar",
     "Method",
     "Metric",
     "MinItems",
     "MissingExtra",
     "Model",
+    "open_run",
     "Output",
     "PackageFile",
     "Pattern",
@@ -129,6 +147,8 @@ __all__ = [
     "Record",
     "SEEDS_NEEDED",
     "Series",
+    "series_of",
+    "Session",
     "SettingError",
     "Source",
     "Stage",
@@ -138,12 +158,6 @@ __all__ = [
     "View",
     "Volatile",
     "Writer",
-    "compare_all",
-    "content_id",
-    "holm",
-    "match_questions",
-    "mcnemar",
-    "series_of",
 ]
 
 

@@ -8,22 +8,17 @@ read), and run.json, written last: a run without it is resumable, never complete
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
 from kpod.runner import document
-from kpod.runner.canonical import digest_of, pretty_json
-from kpod.runner.copies import copy_whole, link_or_copy
-from kpod.runner.disk import DISK, Disk, disk_problem
 from kpod.runner.errors import KpodError, nearest
-from kpod.runner.events import read_events, utc_now
+from kpod.runner.events import read_events
 from kpod.runner.manifest import Manifest
-from kpod.runner.recipe import Recipe
-from kpod.runner.record import Record
-from kpod.runner.store import Entry
+from kpod.runner.record import Metric, Prediction, Record
 
 FORMAT = 1
 RecordT = TypeVar("RecordT", bound=Record)
@@ -161,6 +156,49 @@ class Archive:
             for line in lines:
                 yield orjson.loads(line)
 
+    def predictions(self, arm: str) -> list[Prediction]:
+        """What an evaluated arm said to every question."""
+        return list(self.read(self.scored()[arm], "predictions", Prediction))
+
+    def metrics(self) -> dict[str, Metric]:
+        """The score of every evaluated arm, in the order of the recipe."""
+        return {
+            arm: next(self.read(unit, "metrics", Metric)) for arm, unit in self.scored().items()
+        }
+
+    def records(self, stage: str, output: str) -> list[dict[str, Any]]:
+        """The records of an output of a stage (`verified`, `rationales`), each as a JSON object: what a data frame is made of.
+
+        Raises:
+            KpodError: the run has no such stage, or the stage no such output of records.
+        """
+        units = [unit for unit in self.units.values() if stage in {unit.stage, unit.name}]
+        holds = [
+            unit for unit in units
+            if output in unit.manifest.outputs and unit.manifest.outputs[output].num_records is not None
+        ]  # fmt: skip
+        if not holds:
+            allowed = dict.fromkeys(
+                f"{unit.stage}.{name}"
+                for unit in self.units.values()
+                for name, stored in unit.manifest.outputs.items()
+                if stored.num_records is not None
+            )
+            raise KpodError(
+                f"{self.name} has no records {stage}.{output}\nallowed: {', '.join(allowed)}"
+            )
+        return [row for unit in holds for row in self.rows(unit, output)]
+
+    def scored(self) -> dict[str, ArchivedUnit]:
+        """The units that scored a model, by the arm's name; by their own where the recipe has several evaluations."""
+        scored = [
+            unit
+            for unit in self.units.values()
+            if "metrics" in unit.manifest.outputs and unit.element
+        ]
+        is_one_stage = len({unit.stage for unit in scored}) == 1
+        return {str(unit.element) if is_one_stage else unit.name: unit for unit in scored}
+
 
 def unit_folder(folder: Path, stage: str, element: str | None) -> Path:
     """Where a unit's outputs lie below an archive's folder."""
@@ -212,76 +250,3 @@ def _age(folder: Path) -> tuple[str, int, str]:
     last = folder / "run.json"
     ended_ns = (last if last.exists() else folder).stat().st_mtime_ns
     return folder.name.partition("-")[0], ended_ns, folder.name
-
-
-class ArchiveWriter:
-    """Writes one run's folder, from its start to run.json."""
-
-    def __init__(self, runs: Path, recipe: Recipe, *, disk: Disk = DISK) -> None:
-        self.recipe = recipe
-        self.disk = disk
-        self.started_at = utc_now()
-        stamp = self.started_at.replace("-", "").replace(":", "")
-        name = f"{stamp}-{recipe.name}-{digest_of(recipe.resolved())[:6]}"
-        self.folder = _new_folder(runs, name)
-        (self.folder / "recipe.yaml").write_text(recipe.text, encoding="utf-8")
-        (self.folder / "origins.json").write_text(pretty_json(recipe.origins), encoding="utf-8")
-        self.write_resolved(recipe.resolved())
-
-    def write_resolved(self, plain: Mapping[str, Any]) -> None:
-        """Write the resolved recipe; again once `auto` settings are known."""
-        self.disk.replace_text(self.folder / "resolved.yaml", document.dump(dict(plain)))
-
-    def add_unit(self, stage: str, element: str | None, entry: Entry) -> None:
-        """Link a unit's outputs into the archive."""
-        folder = unit_folder(self.folder, stage, element)
-        for output in entry.manifest.outputs.values():
-            for file in output.files:
-                link_or_copy(entry.folder / file.path, folder / file.path, disk=self.disk)
-
-    def add_input(self, digest: str, source: Path, kept: Path) -> str | None:
-        """Archive a local file or folder that a stage read, from the copy that the store keeps; its place in the archive.
-
-        Args:
-            digest: of its content.
-            source: where it lies.
-            kept: the store's copy, made here when it is not there yet.
-
-        Returns:
-            The path below the archive's folder, or None where it is too big to be copied, or has changed meanwhile.
-        """
-        if not kept.exists() and not copy_whole(source, kept, digest=digest):
-            return None
-        place = f"inputs/{digest[:12]}-{source.name}"
-        pairs = [(kept, Path(place))] if kept.is_file() else [
-            (path, Path(place) / path.relative_to(kept)) for path in sorted(kept.rglob("*")) if path.is_file()
-        ]  # fmt: skip
-        for path, name in pairs:
-            if not (self.folder / name).exists():
-                link_or_copy(path, self.folder / name, disk=self.disk)
-        return place
-
-    def finish(self, facts: Mapping[str, Any]) -> None:
-        """Write run.json: from now on the run is complete."""
-        self.disk.write_text(
-            self.folder / "run.json.part", pretty_json({"format": FORMAT, **facts})
-        )
-        (self.folder / "run.json.part").replace(self.folder / "run.json")
-
-
-def _new_folder(runs: Path, name: str) -> Path:
-    """A new folder of that name; numbered where two runs start in one second."""
-    try:
-        runs.mkdir(parents=True, exist_ok=True)
-        for number in range(1000):
-            folder = runs / (name if number == 0 else f"{name}-{number}")
-            try:
-                folder.mkdir()
-            except FileExistsError:
-                continue
-            return folder
-    except OSError as error:
-        raise disk_problem(error) or KpodError(
-            f"cannot write in the runs folder {runs}: {error.strerror}\nname another one with --runs DIR"
-        ) from error
-    raise KpodError(f"a thousand runs named {name} exist already")

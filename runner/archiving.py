@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from kpod.runner import environment
-from kpod.runner.archive import ArchiveWriter
+from kpod.runner.archive_writer import ArchiveWriter
 from kpod.runner.config import config_to_json
 from kpod.runner.events import utc_now
 from kpod.runner.execute import Execution, Outcome

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from kpod.runner.archive import Archive, list_runs
-from kpod.runner.comparing.scores import scored_units
 from kpod.runner.record import Metric
 from kpod.runner.significance import SEEDS_NEEDED, Paired, corrected, paired
 
@@ -118,7 +117,7 @@ def series_of(archives: Mapping[int, Archive]) -> dict[str, Series]:
     """Every evaluated arm over these seeds, by name, in the order of the recipe."""
     found: dict[str, Series] = {}
     for seed, archive in archives.items():
-        for name, unit in scored_units(archive).items():
+        for name, unit in archive.scored().items():
             arm = str(unit.element)
             series = found.setdefault(name, Series(name=name, evaluation=unit.stage, arm=arm))
             metric = next(archive.read(unit, "metrics", Metric))

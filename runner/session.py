@@ -9,7 +9,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from kpod.runner.archive import Archive, ArchiveWriter
+from kpod.runner.archive import Archive
+from kpod.runner.archive_writer import ArchiveWriter
 from kpod.runner.archiving import archive_run
 from kpod.runner.batch import Batchable, BatchRequest
 from kpod.runner.budget import Budget
@@ -108,6 +109,10 @@ class Session:
             else frozenset()
         )
         return frozenset(self.options.force) | after
+
+    def plan(self) -> list[Assessment]:
+        """Every unit in order: a hit, a run, or `run?` where that depends on what comes before it; nothing is run."""
+        return self.planner.plan(forced=self.forced)
 
     def run(self, listeners: Sequence[Listener] = ()) -> Archive:
         """Execute the recipe and archive the run.

@@ -9,7 +9,6 @@ from typing import Any
 
 from kpod.runner.archive import Archive
 from kpod.runner.canonical import flat
-from kpod.runner.comparing.scores import scored_units
 from kpod.runner.record import Metric
 
 
@@ -109,7 +108,7 @@ def _group(
 
 def _accuracies(archive: Archive) -> dict[str, float]:
     found = {}
-    for arm, unit in scored_units(archive).items():
+    for arm, unit in archive.scored().items():
         accuracy = next(archive.read(unit, "metrics", Metric)).accuracy
         if accuracy is not None:
             found[arm] = accuracy

@@ -177,24 +177,13 @@ class Score:
         }
 
 
-def scored_units(archive: Archive) -> dict[str, ArchivedUnit]:
-    """The units that scored a model, by the arm's name; by their own where the recipe has several evaluations."""
-    scored = [
-        unit
-        for unit in archive.units.values()
-        if "metrics" in unit.manifest.outputs and unit.element
-    ]
-    is_one_stage = len({unit.stage for unit in scored}) == 1
-    return {str(unit.element) if is_one_stage else unit.name: unit for unit in scored}
-
-
 def arms_of(archive: Archive, only: str | None) -> dict[str, Arm]:
     """The evaluated arms of a run, by name; one of them where `only` names it.
 
     Raises:
         KpodError: there is no such arm.
     """
-    units = scored_units(archive)
+    units = archive.scored()
     if only is not None and only not in units:
         raise KpodError(
             f"{archive.name} has no evaluated arm '{only}'\nallowed: {', '.join(units)}"

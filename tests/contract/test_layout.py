@@ -16,7 +16,7 @@ from kpod.runner.recipe import load_recipe
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("recipes", "runner", "schemas", "stages")
 HEAVY = {"torch", "transformers", "datasets", "sklearn", "numpy", "pyarrow", "peft", "bitsandbytes", "accelerate", "jsonschema", "huggingface_hub", "safetensors", "tokenizers", "gguf", "sentencepiece", "rich", "jinja2", "pandas", "scipy"}  # fmt: skip
-NEVER_IN_RUNNER = {"torch", "transformers", "datasets", "sklearn", "peft", "bitsandbytes", "accelerate", "numpy"}  # fmt: skip
+NEVER_IN_RUNNER = {"torch", "transformers", "datasets", "sklearn", "peft", "bitsandbytes", "accelerate"}  # fmt: skip
 
 MODULES = [path for folder in ("runner", "stages") for path in sorted((ROOT / folder).rglob("*.py"))]  # fmt: skip
 each_module = pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(ROOT).as_posix())  # fmt: skip
