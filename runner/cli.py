@@ -20,8 +20,10 @@ COMMANDS = {
     "report": "render a run's report again",
     "diff": "compare two runs: values, environment, outputs, scores",
     "rerun": "run an archived run again",
+    "resume": "go on with a run that did not come to its end",
     "sweep": "run a recipe for several seeds",
     "inspect-batch": "show the tokens, labels and weights that a student trains on",
+    "export": "write a run's rationales or predictions as plain files",
     "batch": "write a stage's requests as batch files, and take their answers in",
     "cache": "list, verify or clean up the store",
     "doctor": "check this machine and installation",
@@ -63,6 +65,15 @@ def _dispatch(name: str, words: list[str]) -> int:
             file=sys.stderr,
         )
         return 2
+    if "WORLD_SIZE" in os.environ:
+        from kpod.runner.launch import is_launched, take_part
+
+        if is_launched():
+            return take_part(name, lambda: _run_command(name, words))
+    return _run_command(name, words)
+
+
+def _run_command(name: str, words: list[str]) -> int:
     from argparse import ArgumentParser
     from importlib import import_module
 

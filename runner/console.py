@@ -101,12 +101,13 @@ class RunConsole:
     def _on_progress(self, row: dict[str, Any]) -> None:
         if not self._is_live or not row["total"]:
             return
-        facts = {
-            name: value
+        # The bar tells by itself what is done and how long it will take.
+        facts = [
+            fact_text(name, value)
             for name, value in row.items()
-            if isinstance(value, float) and name not in {"done", "total"}
-        }
-        said = "  ".join([row["unit"], *(f"{name} {value:.4g}" for name, value in facts.items())])
+            if isinstance(value, float) and name not in {"done", "total", "seconds_left"}
+        ]
+        said = "  ".join([row["unit"], *facts])
         bar = self._live_line(row["id"])
         bar.update(bar.task_ids[0], completed=row["done"], total=row["total"], facts=said)
 
@@ -138,6 +139,17 @@ class RunConsole:
 
     def _on_run_failed(self, _row: dict[str, Any]) -> None:  # the message itself goes to stderr
         self._clear()
+
+
+def fact_text(name: str, value: float) -> str:
+    """A number of a running stage in few characters, by the unit that its name ends with."""
+    if name.endswith("_per_s"):
+        return f"{value:,.0f} {name.removesuffix('_per_s')}/s"
+    if name.endswith("_frac"):
+        return f"{name.removesuffix('_frac')} {100 * value:.0f} %"
+    if name.endswith("_gb"):
+        return f"{name.removesuffix('_gb')} {value:.1f} GB"
+    return f"{name} {value:.4g}"
 
 
 def table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:

@@ -35,6 +35,7 @@ class Context(Protocol[ConfigT_co]):
         config: the settings, `auto` resolved.
         seed: the seed of this stage; 0 where it has none.
         checkpoint: a folder that outlives an interruption and is gone once the stage is published.
+        logs: a folder beside the archive for what other programs read (trackers); no output, and never part of the content.
         records: generated texts, each stored once, shared by teachers and evaluation.
         ledger: what is asked of endpoints, under the names of this run and this unit.
         budget: what this command may still spend.
@@ -53,6 +54,10 @@ class Context(Protocol[ConfigT_co]):
     @property
     def checkpoint(self) -> Path:
         """A folder that outlives an interruption."""
+
+    @property
+    def logs(self) -> Path:
+        """A folder beside the archive, for trackers."""
 
     @property
     def records(self) -> TextStore:

@@ -24,6 +24,7 @@ from kpod.runner.errors import (
 from kpod.runner.events import Events, utc_now
 from kpod.runner.forecast import Forecast, Forecasting
 from kpod.runner.interrupt import StopRequest
+from kpod.runner.launch import check_placements, execute_stage, spent_cpu_s
 from kpod.runner.manifest import Manifest
 from kpod.runner.plan import Assessment, Content, Planner, Unit, read_recent
 from kpod.runner.running import Running
@@ -57,6 +58,7 @@ class Execution:
         forced: ids of stages that are executed even where their result is stored.
         planned: hits that were found a moment ago, by unit; used once.
         budget: what all stages together may spend.
+        never_asks: a stage that others answer (`determinism` external) is refused where its result is not stored.
     """
 
     planner: Planner
@@ -66,6 +68,7 @@ class Execution:
     forced: frozenset[str] = frozenset()
     planned: dict[str, Assessment] = field(default_factory=dict)
     budget: Budget = field(default_factory=Budget)
+    never_asks: bool = False
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     _sound: set[str] = field(default_factory=set)
     _compared: set[Pair] = field(default_factory=set)
@@ -82,6 +85,7 @@ class Execution:
             KpodError: a stage failed; what came before it is kept.
             Interrupted: the run was asked to stop.
         """
+        check_placements([unit for unit in self.planner.units if unit.name not in self.planned])
         for unit in self.planner.units:
             self._settle(unit)
         self._remember()
@@ -150,6 +154,11 @@ class Execution:
         """Make a result under its key's lock, unless another run has made it by then."""
         assessment = self._with_sound_inputs(assessment)
         assert assessment.key is not None
+        if self.never_asks and assessment.unit.stage.stage.determinism == "external":
+            raise StageError(
+                f"{assessment.unit.name}: its archived answers are not those that this kpod would ask for, so they cannot be replayed\n"
+                "--pay asks its endpoint again"
+            )
         with self._locked(assessment):
             entry = None if is_forced else self.store.get(assessment.key)
             if entry is not None:
@@ -223,12 +232,11 @@ class Execution:
         unit, key, image = assessment.unit, assessment.key, assessment.image
         assert key is not None
         assert image is not None
-        wall_s, cpu_s = time.perf_counter(), time.process_time()
+        wall_s, cpu_s = time.perf_counter(), spent_cpu_s()
         with self.store.drafting(key) as draft:
             ctx = self.context(assessment, draft)
             try:
-                unit.stage.stage().run(ctx)
-                outputs = ctx.outputs()
+                outputs = execute_stage(ctx)
             except (Interrupted, BudgetReached):
                 raise
             except KpodError as error:
@@ -238,7 +246,7 @@ class Execution:
                 raise disk_problem(error) or crashed from error
             manifest = Manifest(
                 key=key, preimage=image, outputs=outputs, refers=tuple(ctx.refers), notes=ctx.notes,
-                seconds=time.perf_counter() - wall_s, cpu_seconds=time.process_time() - cpu_s,
+                seconds=time.perf_counter() - wall_s, cpu_seconds=spent_cpu_s() - cpu_s,
                 made_at=utc_now(), made_by=self.run_name,
             )  # fmt: skip
             if is_forced:

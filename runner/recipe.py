@@ -20,11 +20,24 @@ class Placement:
 
     Args:
         device: auto (a CUDA device where there is one), cpu or cuda.
-        threads: CPU threads for tensor work; None leaves the library's own choice.
+        threads: CPU threads for tensor work, in each process; None leaves the library's own choice.
+        processes: how many run the stage together, on this machine; 1 leaves it to the accelerate config, if there is one.
+        accelerate: an accelerate config file, absolute; None: what processes says.
     """
 
     device: str = "auto"
     threads: int | None = None
+    processes: int = 1
+    accelerate: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """As a recipe has it; what came later is left out where it is not used."""
+        facts: dict[str, Any] = {"device": self.device, "threads": self.threads}
+        if self.processes != 1:
+            facts["processes"] = self.processes
+        if self.accelerate is not None:
+            facts["accelerate"] = self.accelerate
+        return facts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +96,7 @@ class Recipe:
         for view in self.views.values():
             stages[view.id] = {"uses": view.uses, "with": config_to_json(view.config)}
         placements = {
-            stage.id: {"device": stage.placement.device, "threads": stage.placement.threads}
+            stage.id: stage.placement.to_json()
             for stage in self.stages.values()
             if stage.placement != Placement()
         }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +10,11 @@ from kpod.runner.agreement import Agreement, Configured
 from kpod.runner.canonical import digest_of
 from kpod.runner.config import build_config, local_path_fields
 from kpod.runner.document import Mapping, Node, Scalar
-from kpod.runner.errors import KpodError, Position, Problem, RecipeError, nearest
+from kpod.runner.errors import KpodError, Position, Problem, RecipeError
 from kpod.runner.memo import Memo
-from kpod.runner.recipe import Placement, Recipe, RecipeStage, RecipeView
+from kpod.runner.paths import with_absolute
+from kpod.runner.placing import placement_problems, placements
+from kpod.runner.recipe import Recipe, RecipeStage, RecipeView
 from kpod.runner.recipe_schema import load_schema, recipe_schema
 from kpod.runner.registry import AnyStage, UnknownStage, find_stage, stage_names, suggestion
 from kpod.runner.schema import validate
@@ -55,7 +56,7 @@ class RecipeReader:
             self.problems += wiring.problems
         self._check_views(views)
         self._check_primary(found)
-        self._check_placement(stages)
+        self.problems += placement_problems(self.node, stages)
         configs = (
             {key: self._config(key, stage) for key, stage in found.items()}
             if are_settings_sound
@@ -64,7 +65,7 @@ class RecipeReader:
         self._raise()
         self._collect_origins(self.node, "")
         self._agree({key: stages[key] for key in wiring.order()}, configs, wires)
-        placement = plain.get("placement") or {}
+        placed = placements(self.node, stages)
         return Recipe(
             path=self.path,
             text=self.path.read_text(encoding="utf-8"),
@@ -74,7 +75,7 @@ class RecipeReader:
             stages={
                 key: RecipeStage(
                     id=key, uses=stages[key].uses, stage=stages[key], config=configs[key], wires=wires[key],
-                    placement=Placement(**{**(placement.get("default") or {}), **((placement.get("stages") or {}).get(key) or {})}),
+                    placement=placed[key],
                 )
                 for key in wiring.order()
             },
@@ -150,7 +151,7 @@ class RecipeReader:
         data = data or {}
         path = f"stages.{stage_id}.with"
         for dotted in local_path_fields(stage.config_class):
-            data = _with_absolute(data, with_node, dotted.split("."))
+            data = with_absolute(data, with_node, dotted.split("."))
         try:
             return build_config(stage.config_class, data, node=with_node or node, path=path)
         except RecipeError as error:
@@ -208,17 +209,6 @@ class RecipeReader:
                     )
                 )
 
-    def _check_placement(self, stages: dict[str, type[Stage[Any]]]) -> None:
-        placed = document.find(self.node, ["placement", "stages"])
-        for stage_id, entry in placed.entries.items() if isinstance(placed, Mapping) else ():
-            if stage_id not in stages:
-                self.problems.append(
-                    Problem(
-                        message=f"no stage has the id '{stage_id}'", where=entry.key_position, path="placement.stages",
-                        allowed=", ".join(stages), hint=nearest(stage_id, stages),
-                    )
-                )  # fmt: skip
-
     def _check_primary(self, found: dict[str, AnyStage]) -> None:
         compare = self.node.entries.get("compare")
         primary = (
@@ -250,27 +240,3 @@ class RecipeReader:
 def _place(problem: Problem) -> tuple[str, int, int]:
     where = problem.where or Position("")
     return where.file, where.line, where.column
-
-
-def _with_absolute(data: Any, node: Node | None, parts: Sequence[str]) -> Any:
-    """Settings with the paths of that name made absolute, each from the folder of the file that wrote it (DESIGN 3)."""
-    if node is None or data is None:
-        return data
-    if not parts:
-        return _absolute(data, node.position) if isinstance(data, str) else data
-    first, *rest = parts
-    keys = range(len(data)) if isinstance(data, list) else [*data]
-    changed = {
-        key: _with_absolute(data[key], document.find(node, [key]), rest)
-        for key in keys
-        if first in (key, "*")
-    }
-    if isinstance(data, list):
-        return [changed.get(key, item) for key, item in enumerate(data)]
-    return {**data, **changed}
-
-
-def _absolute(path: str, written_in: Position) -> str:
-    is_file = written_in != document.COMMAND_LINE
-    folder = Path(written_in.file).absolute().parent if is_file else Path.cwd()
-    return str((folder / Path(path).expanduser()).resolve())

@@ -25,7 +25,16 @@ def recipe_schema() -> dict[str, Any]:
             "threads": {
                 "type": ["integer", "null"],
                 "minimum": 1,
-                "description": "CPU threads for tensor work.",
+                "description": "CPU threads for tensor work, in each process.",
+            },
+            "processes": {
+                "type": "integer",
+                "minimum": 1,
+                "description": "Processes that run the stage together, for stages that can be split (students).",
+            },
+            "accelerate": {
+                "type": ["string", "null"],
+                "description": "An accelerate config file that says how they are started.",
             },
         },
     }

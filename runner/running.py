@@ -70,6 +70,7 @@ class Running:
     run_name: str = ""
     budget: Budget = field(default_factory=Budget)
     retry_refused: bool = False
+    logs_folder: Path | None = None
     notes: dict[str, Any] = field(default_factory=dict)
     refers: list[str] = field(default_factory=list)
     _counts: dict[str, int] = field(default_factory=dict)
@@ -81,6 +82,14 @@ class Running:
         folder = self.store.partial(self.key)
         folder.mkdir(parents=True, exist_ok=True)
         return folder
+
+    @property
+    def logs(self) -> Path:
+        """A folder beside the archive; made by whoever writes into it."""
+        if self.logs_folder is not None:
+            return self.logs_folder
+        home = self.checkpoint if self.events.path is None else self.events.path.parent
+        return home / "trackers" / self.unit.name
 
     @property
     def records(self) -> TextStore:

@@ -49,6 +49,7 @@ class RunOptions:
         capability: of the machine that `auto` settings are resolved for; None = this one.
         budget_usd: the most that this command may spend; None: no limit.
         retry_refused: execute stages again whose texts were refused, and ask for those.
+        never_asks: refuse to ask an endpoint for anything (a verification replays what it answered).
         rerun_of, origins: name of the run that is run again, and where its values came from.
     """
 
@@ -65,6 +66,7 @@ class RunOptions:
     capability: Capability | None = None
     budget_usd: float | None = None
     retry_refused: bool = False
+    never_asks: bool = False
     rerun_of: str | None = None
     origins: Mapping[str, str] | None = None
 
@@ -133,7 +135,14 @@ class Session:
         stop = StopRequest()
         hits = {found.unit.name: found for found in planned if found.status == "hit"}
         execution = Execution(
-            self.planner, events, stop, writer.folder.name, self.forced, hits, self.budget
+            self.planner,
+            events,
+            stop,
+            writer.folder.name,
+            self.forced,
+            hits,
+            self.budget,
+            self.options.never_asks,
         )
         try:
             events.emit(

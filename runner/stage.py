@@ -24,6 +24,7 @@ ConfigT = TypeVar("ConfigT")
 RecordT = TypeVar("RecordT", bound=Record)
 Role = Literal["train", "validation", "test"]
 Seeded = Literal["none", "data", "recipe"]
+Determinism = Literal["pure", "seeded", "hardware", "external"]
 
 
 @dataclass(eq=False, slots=True)
@@ -116,11 +117,18 @@ class Stage(_Described[ConfigT]):
         version: raised when the code changes what comes out; None: a digest of the module's code stands in for it.
         seeded: where randomness comes from: none, `data` (the setting `seed`) or `recipe` (the recipe's seed and the kind).
         libraries: distributions whose installed version can change what comes out.
+        determinism: what a result made again from the same key may differ by. pure: nothing, it computes no floats that a
+            library may order anew; seeded: nothing, its random numbers come from its seed alone; hardware: floats, on another
+            machine or with another number of threads; external: everything, others answer.
+        parallel: whether several processes may run it together (`placement.processes`): all of them call `run`, only the
+            first (RANK 0) writes outputs and checkpoints.
     """
 
     version: ClassVar[int | None] = None
     seeded: ClassVar[Seeded] = "none"
     libraries: ClassVar[tuple[str, ...]] = ()
+    determinism: ClassVar[Determinism] = "hardware"
+    parallel: ClassVar[bool] = False
 
     @classmethod
     def inputs(cls) -> dict[str, Input[Any]]:

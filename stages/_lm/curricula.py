@@ -7,9 +7,13 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from kpod.runner import Curriculum, Rationale, StageError
-from kpod.stages._lm.joining import by_rationale
+from kpod.stages._lm.joining import by_rationale, shelved
+from kpod.stages._lm.shelf import Shelf
+
+CURRICULUM_ROWS = "curriculum rows"
 
 
 def curriculum_by_rationale(
@@ -23,13 +27,23 @@ def curriculum_by_rationale(
         StageError: a rationale has no row or two, or a row does not fit its text.
     """
     texts = list(rationales)
-    found = by_rationale(curriculum, texts, what="curriculum rows")
+    found = by_rationale(curriculum, texts, what=CURRICULUM_ROWS)
     for rationale in texts:
-        _check(found[rationale.id], rationale.text)
+        check_curriculum(found[rationale.id], rationale.text)
     return found
 
 
-def _check(row: Curriculum, text: str) -> None:
+def shelved_curriculum(curriculum: Iterable[Curriculum], *, folder: Path) -> Shelf[Curriculum]:
+    """A curriculum on disk, by the id of its rationale; whoever reads a row checks it.
+
+    Raises:
+        StageError: a rationale has two rows.
+    """
+    return shelved(curriculum, what=CURRICULUM_ROWS, record=Curriculum, folder=folder)
+
+
+def check_curriculum(row: Curriculum, text: str) -> None:
+    """Raise a StageError where a curriculum's row does not fit the text it is for."""
     is_whole = len(row.given) == len(row.cut) and all(
         0 <= given <= row.num_steps and 0 <= cut <= len(text) and (given > 0) == (cut > 0)
         for given, cut in zip(row.given, row.cut, strict=False)

@@ -6,13 +6,15 @@ Weights and cuts stay at the offsets of the whole rationale, whatever an epoch t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from kpod.runner import Curriculum, Question, Rationale, StageError, TokenWeights
 from kpod.stages._lm.completions import Completion, encode_completions
 from kpod.stages._lm.curricula import first_targets
+from kpod.stages._lm.length_limit import Limit
 from kpod.stages._lm.passages import Passage
 from kpod.stages._lm.prompts import Prompt, encode_prompts
 from kpod.stages._lm.token_weights import project
@@ -21,6 +23,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 OnTooLong = Literal["error", "drop"]
+# Tokenizers are fast on many texts at once; more than so many only cost memory.
+_CHUNK = 256
+# So many ids stand in a message; more would only hide what it says.
+NUM_NAMED = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,12 +90,21 @@ class Encoded(NamedTuple):
         without_rationale: ids of questions that have no rationale, so nothing is trained on them.
     """
 
-    examples: tuple[Example, ...]
+    examples: Sequence[Example]
     dropped: tuple[str, ...]
     without_rationale: tuple[str, ...]
 
 
-class _Pair(NamedTuple):
+class Pair(NamedTuple):
+    """What is to be said to which question.
+
+    Args:
+        example_id: of the sequence that it becomes.
+        question: what is asked.
+        rationale: the text to be said; empty where the prompt has none.
+        answer: to be said; empty where there is none.
+    """
+
     example_id: str
     question: Question
     rationale: str
@@ -129,49 +144,54 @@ def encode_examples(
     """
     by_id = {question.id: question for question in questions}
     pairs = _pairs(by_id, rationales, prompt)
-    examples = [
-        _shaped(example, pair, weights, curriculum)
-        for example, pair in zip(_encode(tokenizer, pairs, prompt), pairs, strict=True)
-    ]
-    longest = {row.example_id: max(row.sides(has_encoder=has_encoder)) for row in examples}
-    kept = tuple(example for example in examples if longest[example.example_id] <= max_length)
-    too_long = {name: length for name, length in longest.items() if length > max_length}
-    if too_long and on_too_long == "error":
-        raise _too_long(too_long, len(examples), max_length)
-    if not kept:
-        raise StageError(
-            f"nothing to train on: {len(by_id)} questions, {len(rationales)} rationales,"
-            f" {len(too_long)} longer than {max_length} tokens\n"
-            "look at the counts that the filter noted, or raise max_length"
+
+    def shaped(example: Example, pair: Pair) -> Example:
+        return shape(
+            example,
+            pair.rationale,
+            weights=None if weights is None else weights[example.example_id],
+            curriculum=None if curriculum is None else curriculum[example.example_id],
         )
+
+    limit = Limit(max_length, on_too_long=on_too_long, has_encoder=has_encoder)
+    kept = tuple(filter(limit.keeps, examples_of(tokenizer, pairs, prompt, shaped)))
+    limit.check(num_questions=len(by_id), num_rationales=len(rationales))
     have = {rationale.question_id for rationale in rationales}
-    return Encoded(
-        kept,
-        tuple(too_long),
-        tuple(sorted(by_id.keys() - have)),
-    )
+    return Encoded(kept, limit.dropped, tuple(sorted(by_id.keys() - have)))
 
 
 def _pairs(
     by_id: Mapping[str, Question], rationales: Sequence[Rationale], prompt: Prompt
-) -> list[_Pair]:
+) -> list[Pair]:
     """What is to be said to which question."""
     unknown = [rationale for rationale in rationales if rationale.question_id not in by_id]
     if unknown:
-        raise StageError(
-            f"{len(unknown)} of {len(rationales)} rationales belong to no question of this stage:"
-            f" {', '.join(f'{row.id} (question {row.question_id})' for row in unknown[:3])}\n"
-            "allowed: rationales made from the same questions; wire both from the same data stage with `in`"
+        raise belongs_nowhere(
+            unknown[:NUM_NAMED], num_unknown=len(unknown), num_all=len(rationales)
         )
     if not prompt.has_rationale:
         first_of: dict[str, Rationale] = {}
         for rationale in rationales:
             first_of.setdefault(rationale.question_id, rationale)
         rationales = list(first_of.values())
-    return [_pair(by_id[rationale.question_id], rationale, prompt) for rationale in rationales]
+    return [pair_of(by_id[rationale.question_id], rationale, prompt) for rationale in rationales]
 
 
-def _pair(question: Question, rationale: Rationale, prompt: Prompt) -> _Pair:
+def belongs_nowhere(first: Sequence[Rationale], *, num_unknown: int, num_all: int) -> StageError:
+    """What is said of rationales of unknown questions; the first few are named."""
+    return StageError(
+        f"{num_unknown} of {num_all} rationales belong to no question of this stage:"
+        f" {', '.join(f'{row.id} (question {row.question_id})' for row in first)}\n"
+        "allowed: rationales made from the same questions; wire both from the same data stage with `in`"
+    )
+
+
+def pair_of(question: Question, rationale: Rationale, prompt: Prompt) -> Pair:
+    """What is to be said to a question.
+
+    Raises:
+        StageError: an answer or a target is missing.
+    """
     answer = question.answer if question.answer is not None else rationale.answer
     example_id = rationale.id if prompt.has_rationale else question.id
     if answer is None and prompt.has_answer:
@@ -186,11 +206,31 @@ def _pair(question: Question, rationale: Rationale, prompt: Prompt) -> _Pair:
             f"example {example_id}: its text is empty, so there is no target to learn\n"
             "drop it with filter.verified"
         )
-    return _Pair(example_id, question, text, answer or "")
+    return Pair(example_id, question, text, answer or "")
+
+
+def examples_of(
+    tokenizer: PreTrainedTokenizerBase,
+    pairs: Iterable[Pair],
+    prompt: Prompt,
+    shaped: Callable[[Example, Pair], Example],
+) -> Iterator[Example]:
+    """The training sequences of pairs, in order, encoded some hundreds at a time.
+
+    Args:
+        tokenizer: the student's.
+        pairs: what is to be said to which question.
+        prompt: what is said around them.
+        shaped: gives a sequence its weights and first targets.
+    """
+    stream = iter(pairs)
+    while chunk := list(islice(stream, _CHUNK)):
+        for example, pair in zip(_encode(tokenizer, chunk, prompt), chunk, strict=True):
+            yield shaped(example, pair)
 
 
 def _encode(
-    tokenizer: PreTrainedTokenizerBase, pairs: Sequence[_Pair], prompt: Prompt
+    tokenizer: PreTrainedTokenizerBase, pairs: Sequence[Pair], prompt: Prompt
 ) -> list[Example]:
     prompts = encode_prompts(tokenizer, prompt, [pair.question for pair in pairs])
     completions = encode_completions(
@@ -208,27 +248,20 @@ def _encode(
     ]
 
 
-def _shaped(
-    example: Example,
-    pair: _Pair,
-    weights: Mapping[str, TokenWeights] | None,
-    curriculum: Mapping[str, Curriculum] | None,
+def shape(
+    example: Example, text: str, *, weights: TokenWeights | None, curriculum: Curriculum | None
 ) -> Example:
-    """The example with its rationale's weights and cuts."""
+    """The example with its rationale's weights and cuts, where there are any.
+
+    Args:
+        example: as it was encoded.
+        text: the rationale's.
+        weights: checked against the text.
+        curriculum: checked against the text.
+    """
     spans = example.completion.spans
     if weights is not None:
-        found = project(weights[example.example_id], pair.rationale, spans)
-        example = replace(example, weights=found)
+        example = replace(example, weights=project(weights, text, spans))
     if curriculum is not None:
-        cuts = curriculum[example.example_id].cut
-        example = replace(example, first_targets=first_targets(cuts, pair.rationale, spans))
+        example = replace(example, first_targets=first_targets(curriculum.cut, text, spans))
     return example
-
-
-def _too_long(too_long: Mapping[str, int], num_all: int, max_length: int) -> StageError:
-    longest = max(too_long, key=lambda name: too_long[name])
-    return StageError(
-        f"{len(too_long)} of {num_all} training sequences are longer than {max_length} tokens; the longest,"
-        f" {longest}, has {too_long[longest]}\n"
-        "raise max_length (up to the model's context), or set on_too_long: drop to leave them out"
-    )

@@ -7,16 +7,18 @@ otherwise; both are set here. Source: PRACTICE 1 (rows 4, 5, 9, 16) and 2.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 from kpod.runner import StageError
-from kpod.stages._lm.artifact import read_json_object
 from kpod.stages._lm.family import CAUSAL_ENDINGS
 from kpod.stages._lm.family import Family as Family
 from kpod.stages._lm.family import family as family
 from kpod.stages._lm.hardware import Hardware as Hardware
 from kpod.stages._lm.hardware import pick_device as pick_device
 from kpod.stages._lm.hardware import set_threads as set_threads
+from kpod.stages._lm.limits import Limits as Limits
+from kpod.stages._lm.limits import longest_trained as longest_trained
+from kpod.stages._lm.limits import read_limits as read_limits
 from kpod.stages._lm.quantised import Quantisation, check_quantisable, quantised_config
 from kpod.stages._lm.quiet import quiet as quiet
 from kpod.stages._lm.sentencepiece_file import t5_tokenizer_of_folder
@@ -93,42 +95,6 @@ def _choose_pad_token(tokenizer: Any) -> None:
     tokenizer.pad_token = next(spare, tokenizer.eos_token)
 
 
-class Limits(NamedTuple):
-    """What bounds the texts of a model, known without loading it.
-
-    Args:
-        end_ids: a text ends with any of these tokens.
-        context_tokens: the longest prompt and text together; None where the model does not say.
-    """
-
-    end_ids: frozenset[int]
-    context_tokens: int | None
-
-
-def read_limits(files: ModelFiles, tokenizer: PreTrainedTokenizerBase) -> Limits:
-    """The end tokens that the tokenizer and generation_config.json name, and the longest context, from config.json."""
-    config = read_json_object(files.weights / "config.json")
-    path = files.weights / "generation_config.json"
-    named = (read_json_object(path) if path.is_file() else config).get("eos_token_id")
-    ends = [*(named if isinstance(named, list) else [named]), tokenizer.eos_token_id]
-    context = config.get("max_position_embeddings")
-    return Limits(
-        frozenset(int(token) for token in ends if token is not None),
-        context if isinstance(context, int) else None,
-    )
-
-
-def longest_trained(files: ModelFiles) -> int | None:
-    """The longest sequence to train on where a recipe names none, in tokens; for seq2seq, of input and of output each.
-
-    It is the model's context. T5's positions are relative and have no end, so that it writes and reads without a limit; its
-    config names the length it was trained on, n_positions (Flan-T5: 512), and training stays there unless told otherwise.
-    """
-    config = read_json_object(files.weights / "config.json")
-    named = (config.get(name) for name in ("max_position_embeddings", "n_positions"))
-    return next((length for length in named if isinstance(length, int)), None)
-
-
 def load_lm(
     files: ModelFiles,
     *,
@@ -151,7 +117,7 @@ def load_lm(
     """
     if quantisation != "none":
         check_quantisable(files, quantisation)
-        return _load_quantised(files, quantisation, precision=precision, device=device)
+        return load_quantised(files, quantisation, precision=precision, device=device)
     return _load(files, precision=precision, device=device, merge=merge)
 
 
@@ -205,9 +171,26 @@ def _load(
     return found
 
 
-def _load_quantised(
-    files: ModelFiles, quantisation: Quantisation, *, precision: LoadPrecision, device: str
+def load_quantised(
+    files: ModelFiles,
+    quantisation: Quantisation,
+    *,
+    precision: LoadPrecision,
+    device: str,
+    is_double: bool = True,
 ) -> PreTrainedModel:
+    """As `load_lm` with weights in 4 or 8 bits, in eval mode; an adapter stays beside them.
+
+    An adapter that was trained beside quantised weights is usually evaluated merged into those of full precision (`load_lm`
+    without quantisation), as is common practice; this holds the base as training did.
+
+    Args:
+        files: of a model that `check_quantisable` accepts.
+        quantisation: how weights are held; embedding, norms and output layer stay in `precision`.
+        precision: what the model computes in.
+        device: as torch names it; the whole model lies there.
+        is_double: whether the scales of nf4 are quantised too.
+    """
     import torch
 
     dtype = _dtype(precision)
@@ -216,7 +199,9 @@ def _load_quantised(
         model: Any = _model_class(files).from_pretrained(
             str(files.weights),
             dtype=dtype,
-            quantization_config=quantised_config(quantisation, dtype=dtype),
+            quantization_config=quantised_config(quantisation, dtype=dtype, is_double=is_double),
+            # Never "auto": a model that is spread over devices cannot be trained by several processes (PRACTICE 1, row 8).
+            device_map={"": device if ":" in device else torch.empty(0).device},
             local_files_only=True,
             use_safetensors=True,
         )

@@ -14,8 +14,14 @@ _HARMLESS = (
     # that the files hold both, keeps them apart, and says so.
     "The tied weights mapping and config for this model specifies to tie shared.weight to lm_head.weight,"
     " but both are present",
+    # bitsandbytes looks for a kernel that it would fetch from the hub, on CPUs with avx512_bf16, and does without it.
+    "Failed to load CPU gemm_4bit_forward from kernels-community: No module named 'kernels'",
 )
-_LOGGERS = ("transformers.modeling_utils", "transformers.configuration_utils")
+_LOGGERS = (
+    "transformers.modeling_utils",
+    "transformers.configuration_utils",
+    "bitsandbytes.backends.cpu.ops",
+)
 
 
 class _Harmless(logging.Filter):

@@ -10,11 +10,14 @@ import math
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
+from pathlib import Path
 
 from kpod.runner import Rationale, StageError, TokenWeights
-from kpod.stages._lm.joining import by_rationale
+from kpod.stages._lm.joining import by_rationale, shelved
+from kpod.stages._lm.shelf import Shelf
 
 Span = tuple[int, int]
+WEIGHT_ROWS = "token weights"
 
 
 def token_weights(
@@ -68,10 +71,19 @@ def weights_by_rationale(
         StageError: a rationale has no weights, or weights that do not fit its text.
     """
     texts = list(rationales)
-    found = by_rationale(weights, texts, what="token weights")
+    found = by_rationale(weights, texts, what=WEIGHT_ROWS)
     for rationale in texts:
         check_weights(found[rationale.id], rationale.text)
     return found
+
+
+def shelved_weights(weights: Iterable[TokenWeights], *, folder: Path) -> Shelf[TokenWeights]:
+    """Weights on disk, by the id of their rationale; whoever reads a row checks it.
+
+    Raises:
+        StageError: a rationale has weights twice.
+    """
+    return shelved(weights, what=WEIGHT_ROWS, record=TokenWeights, folder=folder)
 
 
 def check_weights(weights: TokenWeights, text: str) -> None:

@@ -1,23 +1,25 @@
 """All that a training needs to go on as if nothing had happened, in one file that is there whole or not at all.
 
 Order, learning rate and random draws are functions of seed and step, so no random state is kept: the step tells them.
-The file is safetensors: weights and Adam's moments as tensors, the rest as JSON in its header.
+The file is safetensors: weights and all that the optimizer keeps (AdamW's moments; in 8 bits also their scales and code
+books) as tensors, the rest as JSON in its header.
 """
 
 from __future__ import annotations
 
 import json
-import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from kpod.runner import StageError
+from kpod.stages._lm.whole_file import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     import torch
 
 _NAME = "training.safetensors"
-_MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 def save_state(
@@ -35,19 +37,32 @@ def save_state(
         facts: what the training wants back, as JSON holds it.
         step: optimizer steps done.
         parameters: the trained ones, by name, in the order the optimizer was given them.
-        optimizer: AdamW over exactly these; a parameter that never had a gradient has no moments.
+        optimizer: over exactly these; a parameter that never had a gradient has no state.
     """
+    import torch
     from safetensors.torch import save as to_bytes
 
     tensors = {f"weight/{name}": value.detach().cpu() for name, value in parameters.items()}
+    numbers: dict[str, dict[str, float]] = {}
     for name, parameter in parameters.items():
-        moments = optimizer.state.get(parameter, {})
-        tensors |= {f"{m}/{name}": moments[m].cpu() for m in _MOMENTS if m in moments}
-    data = to_bytes(
-        {name: tensor.contiguous() for name, tensor in tensors.items()},
-        metadata={"facts": json.dumps(dict(facts)), "step": str(step)},
-    )
-    _write_whole(folder / _NAME, data)
+        for slot, value in optimizer.state.get(parameter, {}).items():
+            if isinstance(value, torch.Tensor):
+                tensors[f"state/{slot}/{name}"] = value.detach().cpu()
+            else:
+                numbers.setdefault(name, {})[slot] = value
+    header = {"facts": json.dumps(dict(facts)), "step": str(step), "numbers": json.dumps(numbers)}
+    write_whole(folder / _NAME, to_bytes(_apart(tensors), metadata=header))
+
+
+def _apart(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Each in memory of its own, as safetensors wants it: 8-bit moments share their code books."""
+    seen: set[int] = set()
+    found = {}
+    for name, tensor in tensors.items():
+        whole = tensor.contiguous()
+        found[name] = whole.clone() if whole.data_ptr() in seen else whole
+        seen.add(whole.data_ptr())
+    return found
 
 
 def load_state(
@@ -58,40 +73,80 @@ def load_state(
     Args:
         folder: as for `save_state`.
         parameters: filled in place.
-        optimizer: given its moments.
+        optimizer: given its state.
+
+    Raises:
+        UnreadableState: as `state_facts`; nothing was changed.
     """
     import torch
     from safetensors import safe_open
+
+    facts = state_facts(folder, parameters=parameters)
+    if facts is None:
+        return None
+    file: Any
+    with safe_open(folder / _NAME, framework="pt") as file, torch.no_grad():
+        states: dict[str, dict[str, Any]] = json.loads(file.metadata()["numbers"])
+        for key in file.keys():  # noqa: SIM118 - the file is no mapping
+            kind, _, rest = key.partition("/")
+            if kind == "weight":
+                parameters[rest].copy_(file.get_tensor(key))
+            else:
+                slot, _, name = rest.partition("/")
+                states.setdefault(name, {})[slot] = file.get_tensor(key)
+    state = {index: states[name] for index, name in enumerate(parameters) if name in states}
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": state, "param_groups": groups})
+    if getattr(optimizer, "is_paged", False):
+        _page_again(optimizer)
+    return facts
+
+
+def _page_again(optimizer: Any) -> None:
+    """Paged moments lie in memory of their own kind: let the optimizer make it, and copy what was kept into it."""
+    for group_index, group in enumerate(optimizer.param_groups):
+        for index, parameter in enumerate(group["params"]):
+            kept = optimizer.state.pop(parameter, None)
+            if not kept:
+                continue
+            optimizer.init_state(group, parameter, group_index, index)
+            fresh = optimizer.state[parameter]
+            for slot, value in kept.items():
+                if hasattr(value, "shape"):
+                    fresh[slot].copy_(value)
+                else:
+                    fresh[slot] = value
+
+
+class UnreadableState(StageError):
+    """What stands where a state should stand is torn, or belongs to another training."""
+
+
+def state_facts(folder: Path, *, parameters: Mapping[str, torch.Tensor]) -> dict[str, Any] | None:
+    """The facts of the state that stands there, which `load_state` can put back; None where there is none. Changes nothing.
+
+    Raises:
+        UnreadableState: the file is cut short, no state, or holds other weights than these.
+    """
+    from safetensors import SafetensorError, safe_open
 
     path = folder / _NAME
     if not path.exists():
         return None
     file: Any
-    with safe_open(path, framework="pt") as file, torch.no_grad():
-        header = file.metadata()
-        step, held = float(header["step"]), set(file.keys())
-        facts: dict[str, Any] = json.loads(header["facts"])
-        state = {}
-        for index, (name, parameter) in enumerate(parameters.items()):
-            parameter.copy_(file.get_tensor(f"weight/{name}"))
-            if f"{_MOMENTS[0]}/{name}" in held:
-                moments = {moment: file.get_tensor(f"{moment}/{name}") for moment in _MOMENTS}
-                state[index] = {"step": torch.tensor(step), **moments}
-    groups = optimizer.state_dict()["param_groups"]
-    optimizer.load_state_dict({"state": state, "param_groups": groups})
-    return facts
-
-
-def _write_whole(path: Path, data: bytes) -> None:
-    """Atomic and durable: after a crash the old or the new bytes are there, never half."""
-    temporary = path.with_name(path.name + ".new")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
     try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+            facts: dict[str, Any] = json.loads(header["facts"])
+            json.loads(header["numbers"])
+            shapes = {
+                name: tuple(file.get_slice(name).get_shape())
+                for name in file.keys()  # noqa: SIM118 - the file is no mapping
+                if name.startswith("weight/")
+            }
+    except (SafetensorError, KeyError, ValueError) as error:
+        said = f"{type(error).__name__}: {error}"
+        raise UnreadableState(f"{path.name} is cut short or no checkpoint ({said})") from error
+    if shapes != {f"weight/{name}": tuple(value.shape) for name, value in parameters.items()}:
+        raise UnreadableState(f"{path.name} holds the weights of another training")
+    return facts

@@ -15,6 +15,7 @@ class Progressive(Stage[Config]):
 
     uses = "curriculum.progressive"
     version = 1
+    determinism = "pure"
     rationales = Input(Rationale)
     difficulty = Input(Difficulty)
     clusters = Input(Assignment)

@@ -15,6 +15,7 @@ class Random(Stage[Config]):
     uses = "curriculum.random"
     version = 1
     seeded = "recipe"
+    determinism = "seeded"
     rationales = Input(Rationale)
     difficulty = Input(Difficulty)
     clusters = Input(Assignment)

@@ -20,6 +20,7 @@ class Reversed(Stage[Config]):
 
     uses = "curriculum.reversed"
     version = 1
+    determinism = "pure"
     curriculum = Input(Curriculum, agree=("epochs",))
     reversed = Output(Curriculum)
 

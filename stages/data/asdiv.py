@@ -55,6 +55,7 @@ class Asdiv(Stage[Config]):
 
     uses = "data.asdiv"
     version = 1
+    determinism = "pure"
     train = Output(Question, role="train")
     validation = Output(Question, role="validation")
     test = Output(Question, role="test")

@@ -47,6 +47,7 @@ class CommonsenseQa(Stage[Config]):
 
     uses = "data.commonsense_qa"
     version = 1
+    determinism = "pure"
     train = Output(Question, role="train")
     validation = Output(Question, role="validation")
     test = Output(Question, role="test")

@@ -41,6 +41,7 @@ class Gsm8k(Stage[Config]):
 
     uses = "data.gsm8k"
     version = 1
+    determinism = "pure"
     train = Output(Question, role="train")
     validation = Output(Question, role="validation")
     test = Output(Question, role="test")

@@ -50,6 +50,7 @@ class Svamp(Stage[Config]):
 
     uses = "data.svamp"
     version = 1
+    determinism = "pure"
     train = Output(Question, role="train")
     validation = Output(Question, role="validation")
     test = Output(Question, role="test")

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from kpod.runner import (
+    Added,
     Doc,
     Ge,
     HubRepository,
@@ -49,6 +50,11 @@ class Columns:
         tuple[str, ...], Doc("Columns of the question, joined by a space."), MinItems(1)
     ] = ("question",)
     answer: Annotated[str | None, Doc("Column of the gold answer; null: there is none.")] = "answer"
+    answer_optional: Annotated[
+        bool,
+        Doc("A row without that column is a question without gold answer, instead of an error."),
+        Added(),
+    ] = False
     choices: Annotated[
         tuple[str, ...],
         Doc(
@@ -112,6 +118,7 @@ class Table(Stage[Config]):
 
     uses = "data.table"
     version = 1
+    determinism = "pure"
     train = Output(Question, role="train")
     validation = Output(Question, role="validation")
     test = Output(Question, role="test")
@@ -146,7 +153,7 @@ def _parser(config: Config) -> Callable[[Mapping[str, Any], str], Question]:
     columns, kind = config.columns, config.kind
 
     def parse(row: Mapping[str, Any], where: str) -> Question:
-        answer = columns.answer and answer_text(column(row, columns.answer, where), kind, where)
+        answer = _answer(row, columns, kind, where)
         text = _question_text(row, columns, where)
         choices = _choices(row, columns, where)
         if kind == "choice" and choices is None:
@@ -163,6 +170,15 @@ def _parser(config: Config) -> Callable[[Mapping[str, Any], str], Question]:
         )
 
     return parse
+
+
+def _answer(row: Mapping[str, Any], columns: Columns, kind: Kind, where: str) -> str | None:
+    name = columns.answer
+    if not name:
+        return None
+    if columns.answer_optional and name not in row and name.partition(".")[0] not in row:
+        return None
+    return answer_text(column(row, name, where), kind, where)
 
 
 def _question_text(row: Mapping[str, Any], columns: Columns, where: str) -> str:

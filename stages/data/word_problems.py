@@ -51,6 +51,7 @@ class WordProblems(Stage[Config]):
     uses = "data.word_problems"
     version = 1
     seeded = "data"
+    determinism = "seeded"
     train = Output(Question, role="train")
     validation = Output(Question, role="validation")
     test = Output(Question, role="test")

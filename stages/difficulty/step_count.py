@@ -27,6 +27,7 @@ class StepCount(Stage[Config]):
 
     uses = "difficulty.step_count"
     version = 1
+    determinism = "pure"
     rationales = Input(Rationale)
     difficulty = Output(Difficulty)
 

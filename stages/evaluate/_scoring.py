@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from kpod.runner import Context, Metric, Prediction, Question, StageError
-from kpod.stages._lm.answers import canonical, extract, matches
 from kpod.stages._lm.artifact import ModelFiles
 from kpod.stages._lm.completions import end_token_id
 from kpod.stages._lm.decoding import Decoding
 from kpod.stages._lm.family import family
+from kpod.stages._lm.judging import judged
 from kpod.stages._lm.lm_eval_rules import flexible_is_correct, strict_is_correct
 from kpod.stages._lm.prompts import Prompt, model_inputs, question_text
 from kpod.stages._lm.statistics import wilson_interval
@@ -76,39 +76,9 @@ def _even(text: str) -> str:
     return " ".join(text.casefold().split())
 
 
-def check_gold(questions: Sequence[Question]) -> None:
-    """There is something to score, and every gold answer can be read.
-
-    Raises:
-        StageError: no questions, or gold answers that no text could ever match.
-    """
-    if not questions:
-        raise StageError(
-            "there are no questions to evaluate on; check the data stage's limit and split"
-        )
-    unreadable = [
-        question
-        for question in questions
-        if question.answer is not None
-        and canonical(question.answer, question.kind, question.choices) is None
-    ]
-    if unreadable:
-        first = unreadable[0]
-        raise StageError(
-            f"question {first.id}: its gold answer {first.answer!r} cannot be read as {first.kind}"
-            f" ({len(unreadable)} of {len(questions)} questions have such an answer), so no text could match it\n"
-            "correct the data, or the kind that the data stage gives them"
-        )
-
-
 def prediction(question: Question, text: GeneratedText, *, model: str) -> Prediction:
     """What a text answers, and whether that is right; a text cut at the limit is wrong."""
-    found = extract(text.text, question.kind, question.choices)
-    is_correct = None
-    if question.answer is not None:
-        is_correct = text.finish == "stop" and matches(
-            found, question.answer, question.kind, question.choices
-        )
+    found, is_correct = judged(question, text)
     return Prediction(
         question_id=question.id,
         model=model,

@@ -100,7 +100,8 @@ class Accuracy(Stage[Config]):
     def run(self, ctx: Context[Config]) -> None:
         """Ask the model every question once, and score what it says."""
         from kpod.stages._lm.artifact import locate
-        from kpod.stages.evaluate._scoring import check_gold, prediction, said, score, summary
+        from kpod.stages._lm.judging import check_gold
+        from kpod.stages.evaluate._scoring import prediction, said, score, summary
 
         questions = list(ctx.read(self.questions))
         check_gold(questions)

@@ -116,6 +116,7 @@ class Verified(Stage[Config]):
 
     uses = "filter.verified"
     version = 1
+    determinism = "pure"
     rationales = Input(Rationale, many=True)
     questions = Input(Question, role="train")
     verified = Output(Rationale, refines="rationales")

@@ -123,6 +123,7 @@ class FromConfig(Stage[Config]):
     version = 1
     seeded = "data"
     libraries = ("torch", "transformers", "tokenizers")
+    determinism = "seeded"
     model = Output(Model)
 
     @classmethod

@@ -96,6 +96,7 @@ class Pretrained(Stage[Config]):
     uses = "model.pretrained"
     version = 1
     libraries = ("gguf", "torch", "transformers")
+    determinism = "pure"
     model = Output(Model)
 
     @classmethod

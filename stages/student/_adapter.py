@@ -15,6 +15,16 @@ from kpod.runner import Added, Doc, Ge, Gt, Lt, StageError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+_NOT_SETTINGS = ("base_model_name_or_path", "revision", "inference_mode", "peft_version", "auto_mapping")  # fmt: skip
+_OUR_NAMES = {
+    "r": "rank",
+    "lora_alpha": "alpha",
+    "lora_dropout": "dropout",
+    "target_modules": "targets",
+    "use_rslora": "rslora",
+    "use_dora": "dora",
+}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lora:
@@ -59,21 +69,69 @@ def add_lora(model: Any, lora: Lora, *, seed: int) -> Any:
         StageError: a target names no linear layer of the model.
     """
     import torch
-    from peft import LoraConfig, get_peft_model
 
     from kpod.stages._lm.loading import quiet
 
-    config = LoraConfig(
+    with quiet(), torch.random.fork_rng(devices=_cuda_devices(model)):
+        from peft import get_peft_model
+
+        config = _peft_config(model, lora)
+        torch.manual_seed(seed)
+        return get_peft_model(model, config)
+
+
+def continue_lora(model: Any, lora: Lora, adapter: Path) -> Any:
+    """The model with the matrices of an adapter, the only parameters that train.
+
+    Args:
+        model: the transformers model that the adapter belongs to.
+        lora: its size and place, which must be the adapter's.
+        adapter: folder as `write_adapter` leaves it.
+
+    Raises:
+        StageError: the adapter has other settings; both are shown.
+    """
+    import torch
+
+    from kpod.stages._lm.loading import quiet
+
+    with quiet(), torch.random.fork_rng(devices=_cuda_devices(model)):
+        from peft import PeftConfig, PeftModel
+
+        there = _settings(PeftConfig.from_pretrained(str(adapter)))
+        here = _settings(_peft_config(model, lora))
+        differing = [name for name in here if there.get(name) != here[name]]
+        if differing:
+            shown = "; ".join(
+                f"{_OUR_NAMES.get(name, name)} is {there.get(name)} there and {here[name]} here"
+                for name in sorted(differing)
+            )
+            raise StageError(
+                f"the model to train is an adapter, and `lora` has other settings than it: {shown}\n"
+                "set lora to the adapter's own to train it on, or method: full to merge it and train all weights"
+            )
+        return PeftModel.from_pretrained(model, str(adapter), is_trainable=True)
+
+
+def _peft_config(model: Any, lora: Lora) -> Any:
+    from peft import LoraConfig
+
+    return LoraConfig(
         r=lora.rank,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
         target_modules=_targets(model, lora.targets),
+        use_rslora=lora.rslora,
+        use_dora=lora.dora,
         bias="none",
         task_type="SEQ_2_SEQ_LM" if model.config.is_encoder_decoder else "CAUSAL_LM",
     )
-    with torch.random.fork_rng(devices=_cuda_devices(model)), quiet():
-        torch.manual_seed(seed)
-        return get_peft_model(model, config)
+
+
+def _settings(config: Any) -> dict[str, Any]:
+    """What bears on an adapter's matrices: without what its file says of the base and of the library."""
+    row = _plain(config.to_dict())
+    return {name: value for name, value in row.items() if name not in _NOT_SETTINGS}
 
 
 def _cuda_devices(model: Any) -> list[Any]:
@@ -97,10 +155,24 @@ def _targets(model: Any, wanted: Sequence[str]) -> list[str]:
     ]
     if missing:
         raise StageError(
-            f"lora.targets: {', '.join(missing)} {'is' if len(missing) == 1 else 'are'} no linear layer of"
-            f" {type(model).__name__}\nallowed: {', '.join(names)}, or a longer name such as {linear[0]}"
+            f"lora.targets: {', '.join(missing)} {'is' if len(missing) == 1 else 'are'} no linear layer"
+            f"{_but_the_ends(model, missing)} of {type(model).__name__}\n"
+            f"allowed: {', '.join(names)}, or a longer name such as {linear[0]}"
         )
     return sorted(set(wanted)) or names
+
+
+def _but_the_ends(model: Any, missing: Sequence[str]) -> str:
+    """Why output layer and embedding are not adapted, where one of them was meant.
+
+    Where the two are one matrix, an adapter on one of them would untie what merging has to write as one.
+    """
+    ends = {id(model.get_output_embeddings()), id(model.get_input_embeddings())}
+    names = [name for name, module in model.named_modules() if id(module) in ends]
+    meant = any(f".{name}".endswith(f".{want}") for name in names for want in missing)
+    is_tied = model.get_output_embeddings().weight is model.get_input_embeddings().weight
+    tied = ", which are one matrix here," if is_tied else ""
+    return f" between embedding and output layer{tied}" if meant else ""
 
 
 def write_adapter(model: Any, folder: Path) -> None:

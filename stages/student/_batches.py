@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -48,18 +49,23 @@ class StepPlan:
 
     def indices(self, step: int) -> tuple[int, ...]:
         """Which examples a step (from 0) reads, in order."""
-        order = epoch_order(self.num_examples, seed=self.seed, epoch=self.epoch(step))
+        order = _order(self.num_examples, seed=self.seed, epoch=self.epoch(step))
         start = step % self.steps_per_epoch * self.batch_size
-        return order[start : start + self.batch_size]
+        return tuple(order[start : start + self.batch_size])
+
+
+def epoch_order(num_examples: int, *, seed: int, epoch: int) -> tuple[int, ...]:
+    """A permutation of the examples that depends on seed and epoch alone."""
+    return tuple(_order(num_examples, seed=seed, epoch=epoch))
 
 
 @lru_cache(maxsize=2)
-def epoch_order(num_examples: int, *, seed: int, epoch: int) -> tuple[int, ...]:
-    """A permutation of the examples that depends on seed and epoch alone."""
+def _order(num_examples: int, *, seed: int, epoch: int) -> array[int]:
+    """The permutation, at four bytes an example; whoever asks only reads it."""
     digest = hashlib.sha256(f"kpod order {seed} {epoch}".encode()).digest()
-    order = list(range(num_examples))
+    order = array("I", range(num_examples))
     random.Random(int.from_bytes(digest[:8], "big")).shuffle(order)  # noqa: S311 - order, not secrets
-    return tuple(order)
+    return order
 
 
 def length_groups(sides: Sequence[tuple[int, int]], *, budget_tokens: int) -> list[list[int]]:

@@ -4,32 +4,99 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from kpod.runner import StageError
 from kpod.stages._lm.artifact import ModelFiles
-from kpod.stages._lm.loading import load_lm, pick_device
+from kpod.stages._lm.loading import LoadPrecision, load_lm, load_quantised, pick_device
 from kpod.stages._lm.parts import Parts
-from kpod.stages.student._adapter import add_lora
+from kpod.stages._lm.precision import QUANTISED, explain_precision
+from kpod.stages._lm.quantised import check_quantisable, make_trainable
+from kpod.stages.student._adapter import add_lora, continue_lora
 from kpod.stages.student._loss import take_apart
+from kpod.stages.student._optimizer import optimizer_remark
 
 if TYPE_CHECKING:
+    import torch
+
     from kpod.runner import Context
     from kpod.stages.student._settings import Config
 
 
-def build(ctx: Context[Config], files: ModelFiles, *, probe_ids: tuple[int, ...]) -> Parts:
+def build(
+    ctx: Context[Config], files: ModelFiles, *, probe_ids: tuple[int, ...], is_checkpointing: bool
+) -> Parts:
     """Load the model and make it ready to train.
 
     Args:
         ctx: settings, seed and placement.
-        files: of the model to train.
+        files: of the model to train; an adapter is trained on with method lora, and merged with method full.
         probe_ids: some tokens to check the parts on.
+        is_checkpointing: compute activations twice instead of keeping them.
+
+    Raises:
+        StageError: the model cannot be held so, this device cannot compute so, or the adapter has other settings.
+        MissingExtra: bitsandbytes is needed and not installed.
     """
     config = ctx.config
-    # All weights train in fp32 and compute in bf16; frozen ones are held in what they compute in.
-    held: Any = config.precision if config.method == "lora" else "fp32"
-    device = str(pick_device(ctx.placement))
-    model: Any = load_lm(files, precision=held, device=device)
-    if config.gradient_checkpointing is True:
+    device = pick_device(ctx.placement)
+    _note(ctx, files, device)
+    model: Any = _load(config, files, device)
+    if is_checkpointing:
         model.activation_checkpointing_enable()
     if config.method == "lora":
-        model = add_lora(model, config.lora, seed=ctx.seed)
-    return take_apart(model, precision=config.precision, probe_ids=probe_ids)
+        model = (
+            add_lora(model, config.lora, seed=ctx.seed)
+            if files.adapter is None
+            else continue_lora(model, config.lora, files.adapter)
+        )
+    return take_apart(model, precision=computed_in(config), probe_ids=probe_ids)
+
+
+def computed_in(config: Config) -> LoadPrecision:
+    """What a student whose `auto` settings are resolved computes in."""
+    found = config.compute if config.precision in QUANTISED else config.precision
+    assert found in {"fp32", "bf16"}, "the runner resolves auto"
+    return found
+
+
+def _load(config: Config, files: ModelFiles, device: torch.device) -> Any:
+    """The model without its adapter, or with it merged where all weights train."""
+    computed = computed_in(config)
+    _check_computes(device, computed)
+    if config.method == "full":
+        # All weights train in fp32 and compute in bf16; frozen ones are held in what they compute in.
+        # peft leaves the weights that it merged an adapter into frozen.
+        return load_lm(files, precision="fp32", device=str(device)).requires_grad_(True)
+    files = files._replace(adapter=None)
+    if config.precision not in QUANTISED:
+        return load_lm(files, precision=computed, device=str(device))
+    check_quantisable(files, config.precision, setting="precision", instead="auto, fp32 or bf16")
+    model = load_quantised(
+        files,
+        "int8" if config.precision == "int8" else "nf4",
+        precision=computed,
+        device=str(device),
+        is_double=config.precision == "nf4_double",
+    )
+    make_trainable(model)
+    return model
+
+
+def _check_computes(device: torch.device, computed: LoadPrecision) -> None:
+    import torch
+
+    if device.type != "cuda" or computed == "fp32":
+        return
+    if not torch.cuda.is_bf16_supported(including_emulation=False):
+        raise StageError(
+            f"the student is to compute in bf16, which {torch.cuda.get_device_name(device)} does not in hardware\n"
+            "allowed here: precision: fp32, or quantised weights with compute: fp32"
+        )
+
+
+def _note(ctx: Context[Config], files: ModelFiles, device: torch.device) -> None:
+    """Why this precision, and whether the optimizer is another one than the recipe's."""
+    config = ctx.config
+    ctx.note("precision", explain_precision(config.precision, files.spec, method=config.method))
+    remark = optimizer_remark(config.optimizer, device=device.type)
+    if remark is not None:
+        ctx.note("optimizer", remark)

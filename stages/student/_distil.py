@@ -15,23 +15,35 @@ from kpod.stages.student._adapter import write_adapter
 from kpod.stages.student._batches import epoch_order
 from kpod.stages.student._build import build
 from kpod.stages.student._inspected import inspected
+from kpod.stages.student._judge import watch_of
 from kpod.stages.student._loop import train
 from kpod.stages.student._material import Material, gather
+from kpod.stages.student._monitor import monitoring
+from kpod.stages.student._processes import team_of
 from kpod.stages.student._saving import write_model
 from kpod.stages.student._schedule import Schedule
+from kpod.stages.student._shortage import peak_memory_gb, plan_memory, told_shortage
 from kpod.stages.student._tally import Tally
+from kpod.stages.student._trackers import check_trackers
 from kpod.stages.student._training import Training
 
 if TYPE_CHECKING:
     from kpod.stages.student._settings import Config
     from kpod.stages.student._student import Student
+    from kpod.stages.student._team import Team
+    from kpod.stages.student._watch import Watch
 
 
 def distil(ctx: Context[Config], stage: Student) -> None:
     """Encode, train from the checkpoint if there is one, and write the student."""
-    files = _whole_model(ctx, stage)
+    check_trackers(ctx.config.trackers, needed_by=stage.uses)
+    files = _model_to_train(ctx, stage)
     material = gather(ctx, stage, files)
-    model, tally = _train(ctx, files, material)
+    watch = watch_of(ctx, stage, files, prompt=material.prompt, tokenizer=material.tokenizer)
+    team = team_of(ctx.placement)
+    model, tally = _train(ctx, files, material, watch, team)
+    if not team.is_first:
+        return
     with ctx.folder(stage.student) as folder:
         _write(
             ctx,
@@ -39,16 +51,16 @@ def distil(ctx: Context[Config], stage: Student) -> None:
             model,
             files=files,
             prompt=material.prompt,
-            trained_by={"uses": stage.uses, "steps": tally.step},
+            trained_by={"uses": stage.uses, "steps": tally.kept_step},
         )
-    _note(ctx, material, tally)
+    _note(ctx, material, tally, watch)
 
 
 def inspect_examples(
     ctx: Context[Config], stage: Student, *, limit: int, epoch: int
 ) -> Iterator[InspectedExample]:
     """The first sequences of an epoch (from 1), encoded as `distil` encodes them."""
-    files = _whole_model(ctx, stage)
+    files = _model_to_train(ctx, stage)
     material = gather(ctx, stage, files)
     examples, tokenizer = material.encoded.examples, material.tokenizer
     questions = {question.id: question for question in ctx.read(stage.questions)}
@@ -59,18 +71,13 @@ def inspect_examples(
         yield inspected(examples[index], tokenizer, epoch=epoch, evaluation_ids=ids)
 
 
-def _whole_model(ctx: Context[Config], stage: Student) -> ModelFiles:
-    """The model to train.
+def _model_to_train(ctx: Context[Config], stage: Student) -> ModelFiles:
+    """The model to train; an adapter beside its base where it is one.
 
     Raises:
-        StageError: it is an adapter, or of the other family.
+        StageError: it is of the other family.
     """
     files = locate(ctx, stage.model)
-    if files.adapter is not None:
-        raise StageError(
-            "the model to train is itself an adapter, and an adapter of an adapter is not supported\n"
-            "allowed: a whole model, from model.pretrained, model.from_config or a student with method: full"
-        )
     own = family(files.spec)
     if not stage.uses.startswith(f"student.{own}"):
         raise StageError(
@@ -79,13 +86,15 @@ def _whole_model(ctx: Context[Config], stage: Student) -> ModelFiles:
     return files
 
 
-def _train(ctx: Context[Config], files: ModelFiles, material: Material) -> tuple[Any, Tally]:
+def _train(
+    ctx: Context[Config], files: ModelFiles, material: Material, watch: Watch | None, team: Team
+) -> tuple[Any, Tally]:
     """The trained model (peft's, where there is an adapter) and what was done."""
     config = ctx.config
     assert config.micro_batch_tokens != "auto", "the runner resolves auto"
     set_threads(ctx.placement)
     examples = material.encoded.examples
-    student = build(ctx, files, probe_ids=examples[0].prompt_ids[:8])
+    memory = plan_memory(ctx, files, config, max(example.num_tokens for example in examples))
     schedule = Schedule(
         name=config.schedule, peak=config.learning_rate, warmup_frac=config.warmup_frac,
         num_steps=material.plan.num_steps,
@@ -96,7 +105,14 @@ def _train(ctx: Context[Config], files: ModelFiles, material: Material) -> tuple
         micro_batch_tokens=config.micro_batch_tokens, checkpoint_every_s=config.checkpoint_every_s,
         optimizer=config.optimizer,
     )  # fmt: skip
-    return student.model, train(ctx, student, examples, training)
+    with told_shortage(memory):
+        probe_ids = examples[0].prompt_ids[:8]
+        student = build(ctx, files, probe_ids=probe_ids, is_checkpointing=memory.is_checkpointing)
+        with monitoring(ctx, student, training, team=team) as monitor:
+            tally = train(ctx, student, examples, training, team=team, watch=watch, monitor=monitor)
+    ctx.note("peak_memory_gb", round(peak_memory_gb(student.device), 3))
+    team.wait()  # nobody still reads the checkpoint when the first process publishes, which removes it
+    return student.model, tally
 
 
 def _write(
@@ -111,9 +127,10 @@ def _write(
     """The student's files and its model.json."""
     config = ctx.config
     is_adapter = config.method == "lora"
+    base = files.spec.base or files.digest
     if is_adapter:
         write_adapter(model, folder)
-        ctx.refer(files.digest)
+        ctx.refer(base)
     else:
         write_model(model, files.weights, folder, precision=config.saved_precision)
     spec = replace(
@@ -121,14 +138,20 @@ def _write(
         precision="fp32" if is_adapter else config.saved_precision,
         files=folder_digests(folder),
         is_pointer=False,
-        base=files.digest if is_adapter else None,
+        base=base if is_adapter else None,
         prompt=prompt.to_json(),
-        trained_by={**trained_by, "method": config.method, "precision": config.precision},
+        trained_by={**trained_by, "method": config.method, **_held(config)},
     )
     write_spec(folder, spec)
 
 
-def _note(ctx: Context[Config], material: Material, tally: Tally) -> None:
+def _held(config: Config) -> dict[str, str]:
+    """How the weights were held, and what they were computed in where these are two."""
+    precision: dict[str, str] = {"precision": config.precision}
+    return precision if config.compute == "auto" else {**precision, "compute": config.compute}
+
+
+def _note(ctx: Context[Config], material: Material, tally: Tally, watch: Watch | None) -> None:
     """Facts for the report: loss by epoch, tokens, time, and what was left out."""
     encoded = material.encoded
     facts: dict[str, object] = {
@@ -149,5 +172,11 @@ def _note(ctx: Context[Config], material: Material, tally: Tally) -> None:
     facts["summary"] = (
         f"{tally.step:,} steps, loss {tally.losses[-1]:.3f}, {facts['tokens_per_s']:,.0f} tokens/s"
     )
+    if tally.refused:
+        facts["checkpoint_refused"] = tally.refused
+        facts["summary"] = f"{facts['summary']}; from the start, because {tally.refused}"
+    if watch is not None:
+        facts["validation"] = watch.told(tally, material.plan)
+        facts["summary"] = f"{facts['summary']}; {watch.summary(tally, material.plan)}"
     for key, value in facts.items():
         ctx.note(key, value)

@@ -9,23 +9,22 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from kpod.runner import Interrupted
 from kpod.stages._lm.encoding import Example
 from kpod.stages._lm.parts import Parts
-from kpod.stages._lm.training_state import load_state, save_state
+from kpod.stages.student._checkpoints import Checkpoints
 from kpod.stages.student._monitor import Monitor
 from kpod.stages.student._norms import restore_norms
 from kpod.stages.student._optimizer import make_optimizer, trainable
 from kpod.stages.student._step import Step, run_step
 from kpod.stages.student._tally import Tally
-from kpod.stages.student._team import Alone, Team
+from kpod.stages.student._team import Alone, Team, tell_progress
 from kpod.stages.student._training import Training
 
 if TYPE_CHECKING:
     from kpod.runner import Context
+    from kpod.stages.student._watch import Watch
 
 
 def train(
@@ -36,6 +35,7 @@ def train(
     *,
     team: Team | None = None,
     monitor: Monitor | None = None,
+    watch: Watch | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Tally:
     """Train the student's parameters that require a gradient, in place.
@@ -47,6 +47,7 @@ def train(
         training: how.
         team: the processes that share every step; None: this one alone.
         monitor: told of every step.
+        watch: judges the student as it goes; the best one is what is left. None: the last one is.
         clock: seconds, for checkpoints and rates.
 
     Returns:
@@ -59,39 +60,40 @@ def train(
     team, monitor = team or Alone(), monitor or Monitor()
     parameters = trainable(student)
     optimizer = make_optimizer(parameters, training, student)
-    tally = Tally(**(load_state(ctx.checkpoint, parameters=parameters, optimizer=optimizer) or {}))
-
-    def save() -> None:
-        if team.is_first:
-            save_state(
-                ctx.checkpoint, asdict(tally), step=tally.step, parameters=parameters, optimizer=optimizer
-            )  # fmt: skip
-        team.wait()
-
-    saved_at = last = clock()
+    checkpoints = Checkpoints(
+        ctx.checkpoint, parameters, optimizer, team=team, every_s=training.checkpoint_every_s
+    )
+    tally = checkpoints.load()
+    last = clock()
+    checkpoints.saved_at = last
     student.model.train()
-    with _own_random_numbers(student):
-        while tally.step < training.plan.num_steps:
+    with _own_random_numbers(student), checkpoints.written_when_interrupted(tally):
+        while True:
+            if watch is not None and watch.is_due(tally, training.plan):
+                watch.observe(ctx, student, tally, plan=training.plan, team=team)
+                checkpoints.save_judged(tally)
+                last = clock()
+            if _is_over(tally, training, watch):
+                break
             batch = [examples[index] for index in training.plan.indices(tally.step)]
             done = run_step(student, optimizer, batch, training, step=tally.step, team=team)
             now = clock()
             _count(tally, done, training.plan.epoch(tally.step), now - last)
             last = now
-            must_stop = team.any(ctx.should_stop)
-            is_saved = team.any(must_stop or now - saved_at >= training.checkpoint_every_s)
-            if is_saved:
-                save()
-                saved_at = last = clock()
+            if checkpoints.is_due(now, must_stop=ctx.should_stop):
+                checkpoints.save(tally)
+                checkpoints.saved_at = last = clock()
             facts = monitor.after(done, tally)
-            try:
-                ctx.progress(tally.step, training.plan.num_steps, unit="steps", **facts)
-            except Interrupted:
-                if not is_saved:
-                    save()
-                raise
+            tell_progress(ctx, team, tally.step, training.plan.num_steps, facts)
+    checkpoints.restore_best(tally)
     student.model.eval()
     restore_norms(student.model)
     return tally
+
+
+def _is_over(tally: Tally, training: Training, watch: Watch | None) -> bool:
+    is_patient = watch is None or not watch.is_over(tally)
+    return tally.step >= training.plan.num_steps or not is_patient
 
 
 @contextmanager

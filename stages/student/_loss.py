@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from kpod.stages._lm.parts import Parts
 from kpod.stages._lm.parts import take_apart as take_model_apart
 from kpod.stages._lm.passages import Batch
+from kpod.stages.student._low_rank import use_fast_adapters
 from kpod.stages.student._norms import use_fast_norms
 
 if TYPE_CHECKING:
@@ -19,15 +20,22 @@ if TYPE_CHECKING:
 
 # 2^24 float32 logits are 64 MB; a step with more is scored in pieces, each freed before the next.
 _MAX_LOGITS = 1 << 24
+# Under a frozen head they are needed once, where autograd holds three copies: as much memory, and fewer, larger products.
+_COPIES = 3
 
 
 def take_apart(model: Any, *, precision: str, probe_ids: tuple[int, ...]) -> Parts:
-    """As `parts.take_apart`, with faster norms where they pay; `restore_norms` undoes them."""
+    """As `parts.take_apart`, with faster norms and adapters where they pay; `restore_norms` undoes both."""
     device = next(model.parameters()).device
     is_fast = precision == "fp32" and device.type == "cpu"
     return take_model_apart(
-        model, precision=precision, probe_ids=probe_ids, prepare=use_fast_norms if is_fast else None
+        model, precision=precision, probe_ids=probe_ids, prepare=_make_fast if is_fast else None
     )
+
+
+def _make_fast(model: Any) -> None:
+    use_fast_norms(model)
+    use_fast_adapters(model)
 
 
 def backward(student: Parts, batch: Batch, *, denominator: float) -> torch.Tensor:
@@ -48,6 +56,8 @@ def backward(student: Parts, batch: Batch, *, denominator: float) -> torch.Tenso
     ):
         hidden_ND = student.hidden(batch)
         size = max(1, _MAX_LOGITS // student.output_layer.weight.shape[0])
+        if _has_frozen_head(student):
+            return _frozen_backward(student, hidden_ND, batch, denominator, size * _COPIES)
         if len(batch.targets) <= size:
             loss = _loss(student, hidden_ND, batch.targets, batch.weights, denominator)
             loss.backward()  # type: ignore[no-untyped-call]
@@ -75,3 +85,46 @@ def _loss(
     logits_NV = student.head(hidden_ND).float()
     nll_N = F.cross_entropy(logits_NV, target_N, reduction="none")
     return (nll_N * weight_N).sum() / denominator
+
+
+def _has_frozen_head(student: Parts) -> bool:
+    """Whether the output layer is a plain one without training weights, whole on this device."""
+    import torch
+
+    head = student.output_layer
+    return (
+        type(head) is torch.nn.Linear
+        and not any(parameter.requires_grad for parameter in head.parameters())
+        and type(head.weight.data) is torch.Tensor
+        and head.weight.shape == (head.out_features, head.in_features)
+    )
+
+
+def _frozen_backward(
+    student: Parts, hidden_ND: torch.Tensor, batch: Batch, denominator: float, size: int
+) -> torch.Tensor:
+    """As `backward`, with the gradient of the hidden states written out: w / denominator * (softmax - one-hot) W.
+
+    No weight of the head wants a gradient, so the logits are turned into it where they stand, a piece at a time.
+    """
+    import torch
+
+    gradient_ND = torch.empty_like(hidden_ND)
+    total = torch.zeros((), device=student.device)
+    pieces = (
+        torch.split(values, size)
+        for values in (hidden_ND.detach(), gradient_ND, batch.targets, batch.weights)
+    )
+    with torch.no_grad():
+        for hidden, gradient, target, weight in zip(*pieces, strict=True):
+            logits_NV = student.head(hidden).float()
+            logits_NV -= logits_NV.amax(1, keepdim=True)
+            picked_N1 = logits_NV.gather(1, target[:, None])
+            sum_N1 = logits_NV.exp_().sum(1, keepdim=True)
+            share_N1 = weight[:, None] / denominator
+            total += ((sum_N1.log() - picked_N1) * share_N1).sum()
+            logits_NV.scatter_add_(1, target[:, None], -sum_N1)
+            change_ND = torch.mm(logits_NV, student.output_layer.weight)
+            gradient.copy_(change_ND * (share_N1 * student.scale / sum_N1))
+    hidden_ND.backward(gradient_ND)  # type: ignore[no-untyped-call]
+    return total

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+import shutil
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from kpod.runner import Context, Input, Rationale, StageError
+from kpod.runner import Context, Input, Record, StageError
 from kpod.stages._lm.artifact import ModelFiles
-from kpod.stages._lm.curricula import curriculum_by_rationale, first_targets
-from kpod.stages._lm.encoding import Encoded, encode_examples
+from kpod.stages._lm.curricula import (
+    CURRICULUM_ROWS,
+    check_curriculum,
+    first_targets,
+    shelved_curriculum,
+)
+from kpod.stages._lm.encoding import Encoded, Example
+from kpod.stages._lm.example_stream import Streams, stream_examples
+from kpod.stages._lm.joining import check_shelved
 from kpod.stages._lm.loading import family, load_tokenizer, longest_trained
 from kpod.stages._lm.prompts import Prompt
-from kpod.stages._lm.token_weights import weights_by_rationale
 from kpod.stages.student._batches import StepPlan
 from kpod.stages.student._steps import Spent, steps_of_epochs, steps_within, target_budget
 
@@ -19,6 +30,8 @@ if TYPE_CHECKING:
 
     from kpod.stages.student._settings import Config
     from kpod.stages.student._student import Student
+
+RecordT = TypeVar("RecordT", bound=Record)
 
 
 class Material(NamedTuple):
@@ -48,25 +61,52 @@ def gather(ctx: Context[Config], stage: Student, files: ModelFiles) -> Material:
     config = ctx.config
     prompt = config.prompt.resolve()
     tokenizer = load_tokenizer(files)
-    rationales = list(ctx.read(stage.rationales))
     _check_prompt(ctx, stage, prompt)
-    encoded = encode_examples(
-        tokenizer,
-        questions=ctx.read(stage.questions),
-        rationales=rationales,
-        prompt=prompt,
-        max_length=_max_length(config, files),
-        on_too_long=config.on_too_long,
-        has_encoder=family(files.spec) == "seq2seq",
-        weights=weights_by_rationale(ctx.read(stage.weights), rationales)
-        if ctx.is_wired(stage.weights)
-        else None,
-        curriculum=curriculum_by_rationale(ctx.read(stage.curriculum), rationales)
-        if ctx.is_wired(stage.curriculum)
-        else None,
-    )
-    plan, spent = _plan(ctx, stage, encoded, rationales)
+    with _workplace(ctx) as folder:
+        encoded = stream_examples(
+            tokenizer,
+            _streams(ctx, stage),
+            prompt=prompt,
+            max_length=_max_length(config, files),
+            folder=folder,
+            on_too_long=config.on_too_long,
+            has_encoder=family(files.spec) == "seq2seq",
+            told=lambda done, total: ctx.progress(done, total, unit="sequences encoded"),
+        )
+        plan, spent = _plan(ctx, stage, encoded, folder)
     return Material(prompt, tokenizer, encoded, plan, spent)
+
+
+@contextmanager
+def _workplace(ctx: Context[Config]) -> Iterator[Path]:
+    """A folder on the disk of checkpoints, for files without a name; nothing of it stays, whatever happens.
+
+    Processes that train together each have their own. A checkpoint's folder with nothing in it goes too: it would tell
+    of an interrupted training.
+    """
+    checkpoint = ctx.checkpoint
+    folder = checkpoint / f"encoding-{uuid.uuid4().hex}"
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        with suppress(OSError):
+            checkpoint.rmdir()
+
+
+def _streams(ctx: Context[Config], stage: Student) -> Streams:
+    """The records that the recipe wired, as often as they are asked for."""
+
+    def reader(source: Input[RecordT]) -> Callable[[], Iterator[RecordT]]:
+        return lambda: ctx.read(source)
+
+    return Streams(
+        questions=reader(stage.questions),
+        rationales=reader(stage.rationales),
+        weights=reader(stage.weights) if ctx.is_wired(stage.weights) else None,
+        curriculum=reader(stage.curriculum) if ctx.is_wired(stage.curriculum) else None,
+    )
 
 
 def _check_prompt(ctx: Context[Config], stage: Student, prompt: Prompt) -> None:
@@ -94,7 +134,7 @@ def _check_prompt(ctx: Context[Config], stage: Student, prompt: Prompt) -> None:
 
 
 def _plan(
-    ctx: Context[Config], stage: Student, encoded: Encoded, rationales: list[Rationale]
+    ctx: Context[Config], stage: Student, encoded: Encoded, folder: Path
 ) -> tuple[StepPlan, Spent | None]:
     config, num_examples = ctx.config, len(encoded.examples)
     epochs = config.epochs
@@ -114,23 +154,29 @@ def _plan(
     )  # fmt: skip
     if not is_budget:
         return plan, None
-    spent = steps_within(_budget(ctx, stage, encoded, rationales), encoded.examples, plan)
+    spent = steps_within(_budget(ctx, stage, encoded.examples, folder), encoded.examples, plan)
     return plan.of(spent.num_steps), spent
 
 
-def _budget(
-    ctx: Context[Config], stage: Student, encoded: Encoded, rationales: list[Rationale]
-) -> int:
+def _budget(ctx: Context[Config], stage: Student, examples: Sequence[Example], folder: Path) -> int:
     """Target tokens of the curriculum that is the budget, under this student's tokenizer."""
-    texts = {rationale.id: rationale.text for rationale in rationales}
-    rows = curriculum_by_rationale(ctx.read(stage.budget), rationales)
-    firsts = [
-        first_targets(
-            rows[example.example_id].cut, texts[example.example_id], example.completion.spans
-        )
-        for example in encoded.examples
-    ]
-    return target_budget(firsts, [len(example.completion.ids) for example in encoded.examples])
+    rows = shelved_curriculum(ctx.read(stage.budget), folder=folder)
+    check_shelved({CURRICULUM_ROWS: rows}, ctx.read(stage.rationales))
+
+    def shares() -> Iterator[tuple[tuple[int, ...], int]]:
+        # Sequences stand in the order of their rationales, less those that were left out.
+        kept = iter(examples)
+        example = next(kept, None)
+        for rationale in ctx.read(stage.rationales):
+            row = rows.get(rationale.id)
+            check_curriculum(row, rationale.text)
+            if example is not None and example.example_id == rationale.id:
+                completion = example.completion
+                yield first_targets(row.cut, rationale.text, completion.spans), len(completion.ids)
+                example = next(kept, None)
+        assert example is None, "every sequence has its rationale"
+
+    return target_budget(shares())
 
 
 def _max_length(config: Config, files: ModelFiles) -> int:

@@ -11,6 +11,8 @@ from __future__ import annotations
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
+from kpod.stages.student._low_rank import restore_adapters
+
 if TYPE_CHECKING:
     import torch
 
@@ -25,7 +27,8 @@ def use_fast_norms(model: Any) -> None:
 
 
 def restore_norms(model: Any) -> None:
-    """Undo `use_fast_norms`."""
+    """Undo `use_fast_norms` and `use_fast_adapters`."""
+    restore_adapters(model)
     for module in _norms(model):
         vars(module).pop("forward", None)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from kpod.runner import Added, Doc, Ge, Gt, Le, SettingError, Volatile
+from kpod.stages._lm.precision import QUANTISED
 from kpod.stages._lm.prompts import PromptConfig
 from kpod.stages.student._adapter import Lora
 from kpod.stages.student._schedule import ScheduleName
@@ -52,8 +53,8 @@ class Config:
     optimizer: Annotated[
         OptimizerName,
         Doc(
-            "AdamW with moments in fp32, or in 8 bits (bitsandbytes); paged: they may be moved to main memory when a GPU's "
-            "own runs short, which means nothing on a CPU."
+            "AdamW with moments in fp32, or in 8 bits (bitsandbytes; a matrix of under 4,096 values keeps them in fp32); paged: "
+            "they may be moved to main memory when a GPU's own runs short, which means nothing on a CPU."
         ),
         Added(),
     ] = "adamw"
@@ -130,6 +131,25 @@ class Config:
     ] = 60.0
 
     def __post_init__(self) -> None:
+        is_quantised = self.precision in QUANTISED
+        if is_quantised and self.method == "full":
+            raise SettingError(
+                "precision",
+                f"weights held as {self.precision} cannot train",
+                hint="set method: lora, or precision: auto, fp32 or bf16",
+            )
+        if self.precision == "int8" and self.lora.dora:
+            raise SettingError(
+                "precision",
+                "int8 and lora.dora do not go together: peft loses the scales of 8-bit weights",
+                hint="set precision: nf4 or nf4_double, or lora.dora: false",
+            )
+        if not is_quantised and self.compute != "auto":
+            raise SettingError(
+                "compute",
+                f"only quantised weights are computed in another type than they are held in, but precision is {self.precision}",
+                hint=f"set precision: {self.compute}, or one of {', '.join(QUANTISED)}, or drop compute",
+            )
         if self.method == "full" and self.lora != Lora():
             raise SettingError(
                 "lora", "method full has no adapter", hint="set method: lora, or drop it"

@@ -74,13 +74,11 @@ def run_step(
     epoch = training.plan.epoch(step)
     passages = [example.passage(epoch) for example in batch]
     denominator = step_denominator(passages, training.normalise)
-    groups = length_groups(
-        [_sides(passage, student) for passage in passages],
-        budget_tokens=training.micro_batch_tokens,
-    )
+    sides = [_sides(passage, student) for passage in passages]
+    groups = length_groups(sides, budget_tokens=training.micro_batch_tokens)
     loss = torch.zeros((), device=student.device)
     num_padded = 0
-    for number, group in team.share(groups):
+    for number, group in team.share(groups, sides):
         torch.manual_seed(_step_seed(training.plan.seed, step, number))
         micro_batch = pad(
             [passages[index] for index in group], device=student.device, encoder=student.encoder

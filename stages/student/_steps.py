@@ -5,11 +5,12 @@ Source: DESIGN 7, fair comparison: at equal steps, or at equal target tokens.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import count
 from typing import NamedTuple
 
 from kpod.stages._lm.encoding import Example
+from kpod.stages._lm.example_file import ExampleFile
 from kpod.stages.student._batches import StepPlan
 
 
@@ -35,24 +36,20 @@ class Spent(NamedTuple):
     num_targets: int
 
 
-def target_budget(first_targets: Sequence[Sequence[int]], num_tokens: Sequence[int]) -> int:
+def target_budget(shares: Iterable[tuple[Sequence[int], int]]) -> int:
     """Target tokens of all epochs of a curriculum.
 
     Args:
-        first_targets: for each example, where its targets begin at each epoch.
-        num_tokens: of each example's completion.
+        shares: for each example, where its targets begin at each epoch, and the tokens of its completion.
     """
-    return sum(
-        total * len(firsts) - sum(firsts)
-        for firsts, total in zip(first_targets, num_tokens, strict=True)
-    )
+    return sum(total * len(firsts) - sum(firsts) for firsts, total in shares)
 
 
 def steps_within(budget: int, examples: Sequence[Example], plan: StepPlan) -> Spent:
     """The steps of a plan (its own number of steps is ignored) whose target tokens are nearest to a budget."""
     done = 0
     for step in count():
-        more = sum(examples[index].num_targets(plan.epoch(step)) for index in plan.indices(step))
+        more = sum(_num_targets(examples, index, plan.epoch(step)) for index in plan.indices(step))
         is_over = budget - done < done + more - budget
         if is_over and step:
             return Spent(budget, step, done)
@@ -60,3 +57,10 @@ def steps_within(budget: int, examples: Sequence[Example], plan: StepPlan) -> Sp
         if done >= budget:
             return Spent(budget, step + 1, done)
     raise AssertionError("every step has targets")
+
+
+def _num_targets(examples: Sequence[Example], index: int, epoch: int) -> int:
+    """Target tokens of one example; a file tells them without reading the rest of it."""
+    if isinstance(examples, ExampleFile):
+        return examples.num_targets(index, epoch)
+    return examples[index].num_targets(epoch)

@@ -28,6 +28,7 @@ class Student(Stage[Config]):
     """A language model trained on the questions that have a verified rationale."""
 
     seeded = "recipe"
+    parallel = True
     libraries = ("torch", "transformers", "peft")
     model = Input(Model)
     questions = Input(Question, role="train")

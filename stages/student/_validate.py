@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from kpod.runner import Doc, Ge
+from kpod.runner import Doc, Ge, SettingError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,3 +26,11 @@ class Validate:
         Ge(1),
     ] = None
     max_new_tokens: Annotated[int, Doc("Longest text, in tokens; only for accuracy."), Ge(1)] = 256
+
+    def __post_init__(self) -> None:
+        if self.metric == "loss" and self.max_new_tokens != 256:
+            raise SettingError(
+                "max_new_tokens",
+                "the metric loss writes no texts",
+                hint="set metric: accuracy, or drop it",
+            )

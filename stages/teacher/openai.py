@@ -189,6 +189,7 @@ class OpenAi(Stage[Config]):
     uses = "teacher.openai"
     version = 1
     seeded = "data"
+    determinism = "external"
     questions = Input(Question, role="train")
     solved = Input(Rationale, optional=True)
     rationales = Output(Rationale)

@@ -75,6 +75,7 @@ class Recorded(Stage[Config]):
 
     uses = "teacher.recorded"
     version = 1
+    determinism = "pure"
     questions = Input(Question, role="train")
     rationales = Output(Rationale)
 

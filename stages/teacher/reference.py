@@ -29,6 +29,7 @@ class Reference(Stage[Config]):
 
     uses = "teacher.reference"
     version = 1
+    determinism = "pure"
     questions = Input(Question, role="train")
     rationales = Output(Rationale)
 

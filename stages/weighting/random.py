@@ -19,6 +19,7 @@ class Random(Stage[Config]):
     uses = "weighting.random"
     version = 1
     seeded = "recipe"
+    determinism = "seeded"
     rationales = Input(Rationale)
     weights = Output(TokenWeights)
 

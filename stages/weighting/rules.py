@@ -25,6 +25,7 @@ class Rules(Stage[Config]):
 
     uses = "weighting.rules"
     version = 1
+    determinism = "pure"
     rationales = Input(Rationale)
     weights = Output(TokenWeights)
 

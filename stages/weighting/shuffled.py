@@ -18,6 +18,7 @@ class Shuffled(Stage[Config]):
     uses = "weighting.shuffled"
     version = 1
     seeded = "recipe"
+    determinism = "seeded"
     weights = Input(TokenWeights)
     shuffled = Output(TokenWeights)
 

@@ -17,6 +17,7 @@ class Uniform(Stage[Config]):
 
     uses = "weighting.uniform"
     version = 1
+    determinism = "pure"
     rationales = Input(Rationale)
     weights = Output(TokenWeights)
 

@@ -46,6 +46,7 @@ def main() -> None:
         ("difficulty.py", ["--pairs", arguments.pairs]),
         ("mask_learning.py", []),
         ("generation.py", []),
+        ("evaluation.py", ["--pairs", arguments.pairs]),
         ("endpoint.py", ["--pairs", arguments.pairs]),
     ):
         print(f"\n{name}", flush=True)

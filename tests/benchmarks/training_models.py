@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import importlib.util
+import json
 import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -162,7 +163,7 @@ def random_t5(*, layers: int) -> Any:
 
     shape = T5Config(
         d_model=768, d_kv=64, d_ff=2048, num_layers=layers, num_decoder_layers=layers, num_heads=12,
-        vocab_size=32_128, feed_forward_proj="gated-gelu", dropout_rate=0.0, tie_word_embeddings=False,
+        vocab_size=32_128, feed_forward_proj="gated-gelu", dropout_rate=0.1, tie_word_embeddings=False,
         decoder_start_token_id=0, pad_token_id=0, eos_token_id=1,
     )  # fmt: skip
     torch.manual_seed(0)
@@ -235,13 +236,11 @@ def svamp_examples(tokenizer: Any) -> list[Any]:
     """SVAMP's training questions, each with one of GPT-3.5's right rationales."""
     from kpod.runner import Question, Rationale
 
-    import json
-
     rows = json.loads(SVAMP.read_text(encoding="utf-8"))
     first_of = {row["input"].strip(): row for row in reversed(rows)}
     questions = [
-        Question(id=f"s{index}", text=text, answer=row["answer"], kind="numeric")
-        for index, (text, row) in enumerate(first_of.items())
+        Question.make(text, kind="numeric", answer=row["answer"], split="train", source="svamp")
+        for text, row in first_of.items()
     ]
     rationales = [
         Rationale.make(question.id, first_of[question.text]["chain"].strip(), teacher="gpt-3.5")

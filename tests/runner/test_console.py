@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from kpod.runner.console import RunConsole, table
+from kpod.runner.console import RunConsole, fact_text, table
 from tests.chain import Chain, recipe, seven, step
 
 PLAIN = recipe(
@@ -93,3 +93,27 @@ def test_a_dumb_terminal_is_a_pipe(chain: Chain, monkeypatch: pytest.MonkeyPatch
 def test_a_table_pads_its_columns() -> None:
     assert table(("a", "bb"), [("xx", "y"), ("z", "")]) == "a   bb\nxx  y\nz"
     assert table(("a", "b"), []) == "a  b"
+
+
+def test_facts_of_a_running_stage_are_short_and_keep_their_units() -> None:
+    facts = {"loss": 1.23456, "tokens_per_s": 12345.6, "peak_frac": 0.414, "memory_gb": 2.049}
+
+    told = "  ".join(fact_text(name, value) for name, value in facts.items())
+
+    assert told == "loss 1.235  12,346 tokens/s  peak 41 %  memory 2.0 GB"
+
+
+def test_the_time_that_is_left_is_told_once_on_a_terminal(
+    chain: Chain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "120")
+    stream = Terminal()
+    console = RunConsole(chain.session(PLAIN).recipe, stream=stream)
+    facts = {"loss": 1.5, "seconds_left": 75.0}
+    for done in (1, 2):
+        console({"event": "progress", "id": "next", "done": done, "total": 9, "unit": "steps", **facts})  # fmt: skip
+    console({"event": "run_failed"})
+
+    assert "loss 1.5" in stream.getvalue()
+    assert "seconds_left" not in stream.getvalue()

@@ -103,6 +103,10 @@ class FakeContext(Generic[ConfigT]):
         return folder
 
     @property
+    def logs(self) -> Path:
+        return self._root / "run" / "trackers" / "unit"
+
+    @property
     def records(self) -> TextStore:
         if self._records is None:
             self._records = TextStore(self._root / "texts.sqlite")

@@ -2,73 +2,39 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from kpod.runner import Interrupted, StageError
-from kpod.stages._lm.completions import Completion
 from kpod.stages._lm.encoding import Example
 from kpod.stages._lm.loading import load_causal_lm
 from kpod.stages._lm.parts import Parts
 from kpod.stages._lm.passages import Batch, pad
 from kpod.stages.student import _loss
-from kpod.stages.student._adapter import Lora, add_lora
 from kpod.stages.student._batches import StepPlan
 from kpod.stages.student._loop import train
 from kpod.stages.student._loss import backward, take_apart
 from kpod.stages.student._schedule import Schedule
 from kpod.stages.student._training import Training
+from kpod.stages.student._validate import Validate
+from kpod.stages.student._watch import Sums, Tell, Watch
 from tests.stages.fakes import FakeContext
 from tests.stages.tiny_models import tiny_files
+from tests.stages.tiny_training import EXAMPLES, fresh, training, weights
 
 CPU = torch.device("cpu")
 
 
-def example(number: int, *, prompt: int, targets: int) -> Example:
-    """Ids that a random model can neither know nor confuse."""
-    ids = tuple((number * 31 + place * 7) % 150 for place in range(prompt + targets))
-    return Example(
-        example_id=f"example-{number}", question_id="q", prompt_ids=ids[:prompt],
-        completion=Completion(
-            ids=ids[prompt:], parts=("rationale",) * targets, spans=(None,) * targets
-        ),
-        weights=(1.0,) * targets,
-    )  # fmt: skip
-
-
 def batch_of(examples: list[Example]) -> Batch:
     return pad([one.passage(1) for one in examples], device=CPU)
-
-
-EXAMPLES = [example(n, prompt=3 + n % 4, targets=5 + n * 3 % 11) for n in range(12)]
-
-
-def fresh(*, dropout: float | None = None, precision: str = "fp32") -> Parts:
-    model: Any = load_causal_lm(tiny_files(), precision="fp32", device="cpu")
-    if dropout is not None:
-        model = add_lora(model, Lora(rank=4, dropout=dropout), seed=5)
-    return take_apart(model, precision=precision, probe_ids=(1, 2, 3))
-
-
-def training(*, micro_batch_tokens: int = 4096, every_s: float = 1e9, steps: int = 9) -> Training:
-    plan = StepPlan(num_examples=len(EXAMPLES), batch_size=5, num_steps=steps, seed=2)
-    return Training(
-        plan=plan,
-        schedule=Schedule(name="cosine", peak=1e-2, warmup_frac=0.1, num_steps=plan.num_steps),
-        normalise="targets", weight_decay=0.01, grad_clip=1.0, micro_batch_tokens=micro_batch_tokens, checkpoint_every_s=every_s,
-    )  # fmt: skip
-
-
-def weights(student: Parts) -> dict[str, torch.Tensor]:
-    return {
-        name: value.detach().clone()
-        for name, value in student.model.named_parameters()
-        if value.requires_grad
-    }
 
 
 def gradient(groups: list[list[int]], *, denominator: float) -> tuple[float, torch.Tensor]:
@@ -242,6 +208,86 @@ def test_a_killed_training_goes_on_from_its_last_checkpoint_to_the_same_bits(
     assert ctx.steps[0][0] == 5, "the checkpoint was written after step 4"
     for name, value in weights(undisturbed).items():
         assert torch.equal(value, weights(resumed)[name]), name
+
+
+def _cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def _empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def _no_tensors_at_all(path: Path) -> None:
+    path.write_text("a checkpoint, says its author", encoding="utf-8")
+
+
+def _rewrite(path: Path, *, old: str, new: str, **more: int) -> None:
+    """The same file, with other names of its tensors, and with more facts."""
+    with safe_open(path, framework="pt") as file:
+        tensors = {name.replace(old, new): file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        header = file.metadata()
+    facts = json.loads(header["facts"]) | more
+    save_file(tensors, path, metadata={**header, "facts": json.dumps(facts)})
+
+
+def _of_another_training(path: Path) -> None:
+    _rewrite(path, old="q_proj", new="query")
+
+
+def _of_another_version(path: Path) -> None:
+    _rewrite(path, old="", new="", phase_of_the_moon=3)
+
+
+def _without_the_best(path: Path) -> None:
+    _cut(path.with_name("best-3.safetensors"))
+
+
+@pytest.mark.parametrize(
+    ("damage", "why"),
+    [
+        (_cut, "training.safetensors is cut short or no checkpoint (SafetensorError: "),
+        (_empty, "training.safetensors is cut short or no checkpoint ("),
+        (_no_tensors_at_all, "training.safetensors is cut short or no checkpoint ("),
+        (_of_another_training, "training.safetensors holds the weights of another training"),
+        (_of_another_version, "the checkpoint was written by another version of kpod (Tally."),
+        (_without_the_best, "the weights of the best student, after step 3, are gone or cut short"),
+    ],
+)
+def test_a_checkpoint_that_cannot_be_read_is_told_of_and_training_starts_anew(
+    damage: Callable[[Path], None], why: str, tmp_path: Path
+) -> None:
+    watch = Watch(settings=Validate(metric="loss"), judge=Aging(), num=1)
+    undisturbed = fresh(dropout=0.2)
+    ctx = FakeContext(config=None, root=tmp_path / "a")
+    train(ctx, undisturbed, EXAMPLES, training(), watch=watch)
+    watch = replace(watch, judge=Aging())
+    stopped = FakeContext(config=None, root=tmp_path / "b", stop_at=5)
+    with pytest.raises(Interrupted, match="interrupted"):
+        train(stopped, fresh(dropout=0.2), EXAMPLES, training(), watch=watch)
+    damage(stopped.checkpoint / "training.safetensors")
+
+    watch = replace(watch, judge=Aging())
+    again = fresh(dropout=0.2)
+    ctx = FakeContext(config=None, root=tmp_path / "b")
+    tally = train(ctx, again, EXAMPLES, training(), watch=watch)
+
+    assert tally.refused.startswith(why)
+    assert [done for done, *_ in ctx.steps] == list(range(1, 10))
+    assert tally.kept_step == 3
+    for name, value in weights(undisturbed).items():
+        assert torch.equal(value, weights(again)[name]), name
+
+
+class Aging:
+    """Judges every student as worse than the one before."""
+
+    def __init__(self) -> None:
+        self.num_asked = 0
+
+    def __call__(self, student: Parts, tell: Tell) -> Sums:
+        self.num_asked += 1
+        return Sums(self.num_asked, 1)
 
 
 def test_how_often_checkpoints_are_written_changes_nothing(tmp_path: Path) -> None:

@@ -197,17 +197,6 @@ def test_a_target_that_matches_no_layer_is_refused_with_the_names_that_would() -
     )
 
 
-def test_an_adapter_of_an_adapter_is_refused(tmp_path: Path) -> None:
-    first = context(root=tmp_path)
-    CausalLm().run(first)
-    folder = first.folders["student"]
-
-    with pytest.raises(StageError, match="the model to train is itself an adapter"):
-        CausalLm().run(
-            context(models={"model": folder}, artifacts={first.references[0]: tiny_model()})
-        )
-
-
 def test_a_sequence_longer_than_the_models_context_is_an_error() -> None:
     questions, rationales = rows()
     long = replace(rationales[0], text="Tom has 7 apples. " * 60)

@@ -1,0 +1,103 @@
+"""LoRA layers in fewer passes over memory, while a student trains on a CPU in fp32.
+
+peft computes y = x W' + s (x A') B' as three products, a scaling and a sum, each through a module and a node of autograd's graph;
+here it is one node with its gradient written out, and what is added is added by the product itself.
+With g the gradient of y: dx = g W + (s g B) A, dA = (s g B)' x, dB = s g' (x A').
+Source: Hu et al. 2022 (arXiv 2106.09685), section 4.1. Measured: CHANGELOG, "student.*: LoRA".
+N rows, I and O width of input and output, R rank.
+"""
+
+from __future__ import annotations
+
+from functools import cache, partial
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+
+def use_fast_adapters(model: Any) -> None:
+    """Give every plain LoRA layer the faster computation, in place.
+
+    Left to peft are layers with dropout, DoRA, a bias of their own, several adapters, quantised or half-precision weights.
+    """
+    for module in model.modules():
+        if _is_plain(module):
+            module.forward = partial(_forward, module)
+
+
+def restore_adapters(model: Any) -> None:
+    """Undo `use_fast_adapters`."""
+    for module in model.modules():
+        own = vars(module).get("forward")
+        if isinstance(own, partial) and own.func is _forward:
+            del module.forward
+
+
+def _is_plain(module: Any) -> bool:
+    """Whether a module is a LoRA layer over a plain linear one, in fp32, that trains nothing but its two matrices."""
+    import torch
+
+    if not (type(module).__module__.startswith("peft.") and type(module).__name__ == "Linear"):
+        return False
+    if len(module.active_adapters) != 1 or list(module.lora_A) != list(module.active_adapters):
+        return False
+    (name,) = module.lora_A
+    base, down, up = module.base_layer, module.lora_A[name], module.lora_B[name]
+    return (
+        type(base) is torch.nn.Linear
+        and not any(parameter.requires_grad for parameter in base.parameters())
+        and name not in module.lora_variant
+        and isinstance(module.lora_dropout[name], torch.nn.Identity)
+        and down.bias is None
+        and up.bias is None
+        and {base.weight.dtype, down.weight.dtype, up.weight.dtype} == {torch.float32}
+    )
+
+
+def _forward(module: Any, hidden: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+    if args or kwargs or module.merged or module.disable_adapters or hidden.dtype.itemsize != 4:
+        return type(module).forward(module, hidden, *args, **kwargs)  # type: ignore[no-any-return]
+    (name,) = module.lora_A
+    base = module.base_layer
+    return _linear().apply(  # type: ignore[no-any-return]
+        hidden, base.weight, base.bias, module.lora_A[name].weight, module.lora_B[name].weight, module.scaling[name]
+    )  # fmt: skip
+
+
+@cache
+def _linear() -> Any:
+    """The autograd function; made once torch is there."""
+    import torch
+
+    class LowRankLinear(torch.autograd.Function):
+        @staticmethod
+        def forward(  # noqa: PLR0917 - autograd hands over positions
+            ctx: Any, hidden: Any, weight: Any, bias: Any, down: Any, up: Any, scale: float
+        ) -> Any:
+            hidden_NI = hidden.reshape(-1, hidden.shape[-1])
+            low_NR = torch.mm(hidden_NI, down.t())
+            out_NO = torch.nn.functional.linear(hidden_NI, weight, bias)
+            out_NO.addmm_(low_NR, up.t(), alpha=scale)
+            ctx.save_for_backward(hidden, low_NR, weight, down, up)
+            ctx.scale = scale
+            return out_NO.view(*hidden.shape[:-1], -1)
+
+        @staticmethod
+        def backward(ctx: Any, *gradients: Any) -> Any:
+            hidden, low_NR, weight, down, up = ctx.saved_tensors
+            needs_hidden, _, _, needs_down, needs_up, _ = ctx.needs_input_grad
+            out_NO = gradients[0].reshape(-1, gradients[0].shape[-1])
+            d_hidden = d_down = d_up = None
+            if needs_up:
+                # R rows against many columns: half the time of many rows against R columns
+                d_up = torch.mm(low_NR.t(), out_NO).mul_(ctx.scale).t()
+            if needs_down or needs_hidden:
+                d_low_NR = torch.mm(out_NO, up).mul_(ctx.scale)
+            if needs_down:
+                d_down = torch.mm(d_low_NR.t(), hidden.reshape(-1, hidden.shape[-1]))
+            if needs_hidden:
+                d_hidden = torch.mm(out_NO, weight).addmm_(d_low_NR, down).view_as(hidden)
+            return d_hidden, None, None, d_down, d_up, None
+
+    return LowRankLinear

@@ -1,0 +1,1 @@
+"""A plug-in for tests: a stage that several processes run together."""
