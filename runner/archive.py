@@ -19,6 +19,7 @@ from kpod.runner.errors import KpodError, nearest
 from kpod.runner.events import read_events
 from kpod.runner.manifest import Manifest
 from kpod.runner.record import Metric, Prediction, Record
+from kpod.runner.seal import is_whole
 
 FORMAT = 1
 RecordT = TypeVar("RecordT", bound=Record)
@@ -84,7 +85,7 @@ class Archive:
         """run.json.
 
         Raises:
-            KpodError: the run is not complete, or of another version.
+            KpodError: the run is not complete, of another version, or changed afterwards.
         """
         path = self.folder / "run.json"
         if not path.exists():
@@ -95,6 +96,11 @@ class Archive:
         if facts.get("format") != FORMAT:
             raise KpodError(
                 f"{self.name} has archive format {facts.get('format')}, this kpod reads {FORMAT}"
+            )
+        if not is_whole(facts):
+            raise KpodError(
+                f"{self.name}: run.json is not what it was when the run ended; nothing in it can be trusted\n"
+                "take it from a copy, or run the recipe again: what is stored is found"
             )
         return facts
 

@@ -14,6 +14,7 @@ from kpod.runner.disk import DISK, Disk, disk_problem
 from kpod.runner.errors import KpodError
 from kpod.runner.events import utc_now
 from kpod.runner.recipe import Recipe
+from kpod.runner.seal import seal
 from kpod.runner.store import Entry
 
 
@@ -65,10 +66,9 @@ class ArchiveWriter:
         return place
 
     def finish(self, facts: Mapping[str, Any]) -> None:
-        """Write run.json: from now on the run is complete."""
-        self.disk.write_text(
-            self.folder / "run.json.part", pretty_json({"format": FORMAT, **facts})
-        )
+        """Write run.json, sealed: from now on the run is complete, and a change of it is noticed."""
+        sealed = seal({"format": FORMAT, **facts}, self.folder)
+        self.disk.write_text(self.folder / "run.json.part", pretty_json(sealed))
         (self.folder / "run.json.part").replace(self.folder / "run.json")
 
 

@@ -23,6 +23,7 @@ COMMANDS = {
     "resume": "go on with a run that did not come to its end",
     "sweep": "run a recipe for several seeds",
     "inspect-batch": "show the tokens, labels and weights that a student trains on",
+    "archive": "write a run into one file, take one in, or check that a run is what it was",
     "export": "write a run's rationales or predictions as plain files",
     "batch": "write a stage's requests as batch files, and take their answers in",
     "cache": "list, verify or clean up the store",

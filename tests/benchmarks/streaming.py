@@ -8,7 +8,7 @@ files, as a run has them; one process a size, one thread. `encode`: inputs read,
 `growth_mb`: peak of encoding and reading over what the process held before, after a training on 64 examples
 (Linux: /proc/self/status); `train_mb`: the same of the optimizer steps, which depends on their batches alone. Goals (issue 4/5: a cost a token that
 is flat from 1k to 100k examples): at most 100 bytes of memory for each example more, and no more than 1.15 times the
-CPU time a token of the smallest size (medians over as many steps; the machine is shared).
+CPU time a token of the smallest size (train: the median over its steps; the others are one reading).
 """
 
 from __future__ import annotations
