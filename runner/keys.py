@@ -64,7 +64,7 @@ def preimage(
         "inputs": {name: list(digests) for name, digests in inputs.items()},
         "sources": {name: dict(fact) for name, fact in sources.items()},
         "seed": seed_of(stage, config, recipe_seed=recipe_seed),
-        "libraries": {name: packages.get(name, "absent") for name in stage.libraries},
+        "libraries": {name: packages.get(name, "absent") for name in stage.libraries_of(config)},
     }
 
 

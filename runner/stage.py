@@ -146,6 +146,11 @@ class Stage(_Described[ConfigT]):
         return {}
 
     @classmethod
+    def libraries_of(cls, config: ConfigT) -> tuple[str, ...]:  # noqa: ARG003 - for subclasses
+        """The libraries that bear on the result under this config."""
+        return cls.libraries
+
+    @classmethod
     def is_seeded(cls, config: ConfigT) -> bool:  # noqa: ARG003 - for subclasses
         """Whether the seed can matter under this config (a greedy teacher says no)."""
         return cls.seeded != "none"

@@ -87,6 +87,11 @@ class Accuracy(Stage[Config]):
     metrics = Output(Metric)
 
     @classmethod
+    def libraries_of(cls, config: Config) -> tuple[str, ...]:
+        """Bitsandbytes too, where it holds the weights."""
+        return cls.libraries if config.quantisation == "none" else (*cls.libraries, "bitsandbytes")
+
+    @classmethod
     def shown(cls, config: Config) -> tuple[str, ...]:
         """The questions that are shown as examples."""
         return tuple(example.question for example in config.base_examples)

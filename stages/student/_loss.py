@@ -106,6 +106,7 @@ def _frozen_backward(
     """As `backward`, with the gradient of the hidden states written out: w / denominator * (softmax - one-hot) W.
 
     No weight of the head wants a gradient, so the logits are turned into it where they stand, a piece at a time.
+    Measured on one busy thread, least of 6 or more: 200 targets, V 151,936, D 896: 2229 ms before, 1526 after; 600, 2000, 96: 14.7, 7.8.
     """
     import torch
 

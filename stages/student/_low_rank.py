@@ -3,7 +3,8 @@
 peft computes y = x W' + s (x A') B' as three products, a scaling and a sum, each through a module and a node of autograd's graph;
 here it is one node with its gradient written out, and what is added is added by the product itself.
 With g the gradient of y: dx = g W + (s g B) A, dA = (s g B)' x, dB = s g' (x A').
-Source: Hu et al. 2022 (arXiv 2106.09685), section 4.1. Measured: CHANGELOG, "student.*: LoRA".
+Source: Hu et al. 2022 (arXiv 2106.09685), section 4.1. Measured on one busy thread of a Cascade Lake, least of 20 to 180 times forward and backward, r 8: 1400 rows, 96 -> 256:
+4.6 ms before, 2.9 after; 96 -> 96: 2.2, 1.3; 492 rows, 896 -> 4864: 95, 83; 4864 -> 896: 91, 94.
 N rows, I and O width of input and output, R rank.
 """
 

@@ -18,6 +18,7 @@ from kpod.runner import (
     Stage,
     TokenWeights,
 )
+from kpod.stages._lm.precision import QUANTISED
 from kpod.stages.student._settings import Config
 
 if TYPE_CHECKING:
@@ -40,6 +41,12 @@ class Student(Stage[Config]):
     validation = Input(Question, role="validation", optional=True)
     validation_rationales = Input(Rationale, optional=True)
     student = Output(Model)
+
+    @classmethod
+    def libraries_of(cls, config: Config) -> tuple[str, ...]:
+        """Bitsandbytes too, where it holds weights or moments."""
+        needs_bits = config.precision in QUANTISED or config.optimizer != "adamw"
+        return (*cls.libraries, "bitsandbytes") if needs_bits else cls.libraries
 
     @classmethod
     def resolve(cls, config: Config, capability: Capability, models: Mapping[str, Path]) -> Config:

@@ -127,6 +127,11 @@ class Local(Stage[Config]):
     rationales = Output(Rationale)
 
     @classmethod
+    def libraries_of(cls, config: Config) -> tuple[str, ...]:
+        """Bitsandbytes too, where it holds the weights."""
+        return cls.libraries if config.quantisation == "none" else (*cls.libraries, "bitsandbytes")
+
+    @classmethod
     def is_seeded(cls, config: Config) -> bool:
         """Only sampling reads the seed."""
         return config.temperature > 0

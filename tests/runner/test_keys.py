@@ -140,6 +140,24 @@ def _grown_key(**settings: Any) -> str:
     )  # fmt: skip
 
 
+def test_a_library_counts_only_under_the_settings_that_need_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def needed(config: Config) -> tuple[str, ...]:
+        return ("torch", "bits") if config.rank == 4 else ("torch",)
+
+    monkeypatch.setattr(Seeded, "libraries_of", staticmethod(needed))
+    keys = [
+        stage_key(
+            preimage(Seeded, Config(rank=rank), inputs={}, sources={}, recipe_seed=0, packages={"torch": "2", "bits": bits})
+        )
+        for rank in (4, 8)
+        for bits in ("1", "2")
+    ]  # fmt: skip
+    assert keys[0] != keys[1]
+    assert keys[2] == keys[3]
+
+
 def test_results_stored_before_a_setting_was_added_are_still_found() -> None:
     before = stage_key(
         preimage(

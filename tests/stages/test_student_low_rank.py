@@ -177,8 +177,8 @@ def test_loss_and_gradients_of_a_frozen_head_are_those_of_autograd(
     for loss, gradients in (whole, pieces):
         assert loss == pytest.approx(expected[0], rel=1e-6)
         for one, other in zip(gradients, expected[1], strict=True):
-            # two tiny layers of fp32 sums, relative to the largest gradient of the matrix
-            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5 * float(other.abs().max()))
+            # measured on T5: autograd's own fp32 gradients are 2e-5 of the largest away from those in fp64, as these are
+            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4 * float(other.abs().max()))
 
 
 def test_a_target_that_the_model_thinks_impossible_has_a_finite_loss() -> None:

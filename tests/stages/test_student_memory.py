@@ -143,14 +143,13 @@ def test_more_tokens_and_a_higher_rank_never_take_less_and_checkpointing_never_m
 
 def test_four_bits_hold_a_7b_models_layers_in_under_half_of_bf16() -> None:
     shape = shape_of_config(SEVEN_B_CONFIG, SEVEN_B)
-    held = ("bf16", "int8", "nf4", "nf4_double")
+    held = ("bf16", "int8", "nf4")
     sizes = {name: told(shape, precision=name, compute="bf16").weights / GB for name in held}
 
     assert sizes["bf16"] == pytest.approx(15.2, abs=0.1)
     assert sizes["int8"] == pytest.approx(8.7, abs=0.1)
     # Embedding and output layer (1.1 of 7.6 billion) stay in bf16.
     assert sizes["nf4"] == pytest.approx(5.85, abs=0.1)
-    assert sizes["nf4_double"] < sizes["nf4"]
 
 
 def test_a_model_that_lies_elsewhere_is_forecast_nearly_as_with_its_config() -> None:
@@ -164,8 +163,7 @@ def test_auto_tokens_are_4096_on_a_cpu_with_room(tmp_path: Path) -> None:
     found = resolve(Config(), machine(24), model_folder(tmp_path, HALF_B))
 
     assert found.micro_batch_tokens == 4096
-    assert found.precision == "bf16"
-    assert found.compute == "auto"
+    assert (found.precision, found.compute) == ("bf16", "auto")
 
 
 def test_auto_tokens_shrink_with_the_memory_and_never_below_the_longest_sequence(
@@ -179,9 +177,8 @@ def test_auto_tokens_shrink_with_the_memory_and_never_below_the_longest_sequence
         for gb in (100.0, 6.0, 4.0, 1.0)
     ]
 
-    assert found[0] == 4096
     assert found == sorted(found, key=int, reverse=True)
-    assert found[-1] == 1024
+    assert (found[0], found[-1]) == (4096, 1024)
     short = replace(without, memory_gb=1.0, max_length=100)
     assert resolve(short, machine(24), folder).micro_batch_tokens == 128
 
@@ -235,8 +232,7 @@ def test_a_training_that_cannot_fit_is_refused_with_three_ways_out() -> None:
     assert " by forecast, and memory_gb allows 2.00 GB of the " in first
     assert parts.startswith("libraries 0.58 GB, weights 1.98 GB, adapters 0.0")
     assert parts.endswith("; without gradient checkpointing")
-    assert ways.startswith("set ")
-    assert ways.count(" GB)") == 3
+    assert ways.count(" GB)") == ways.count("set ") == 3
     assert "gradient_checkpointing: true (" in ways
 
 
