@@ -144,7 +144,7 @@ class Execution:
         self.events.emit(
             "stage_finished", id=unit.name, uses=unit.stage.uses, key=manifest.key, status=status,
             reason=assessment.reason, seconds=round(manifest.seconds, 3) if status == "run" else 0.0,
-            outputs={name: output.digest for name, output in manifest.outputs.items()}, summary=summary(manifest),
+            outputs={name: output.digest for name, output in manifest.outputs.items()}, summary=manifest.summary,
         )  # fmt: skip
         refuse_contamination(self.planner, self.events, self._compared)
 
@@ -283,18 +283,3 @@ class Execution:
         path = self.store.root / "recent" / f"{name}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         self.store.disk.replace_text(path, pretty_json(after))
-
-
-def summary(manifest: Manifest) -> str:
-    """One line about a result: what the stage said of itself, else what it holds."""
-    said: Any = manifest.notes.get("summary")
-    if said:
-        return str(said)
-    order = ["train", "validation", "test"]
-    names = sorted(
-        manifest.outputs,
-        key=lambda name: (name not in order, order.index(name) if name in order else 0, name),
-    )
-    stored = ((name, manifest.outputs[name].num_records) for name in names)
-    counts = [f"{number:,} {name}" for name, number in stored if number is not None]
-    return ", ".join(counts)

@@ -64,6 +64,20 @@ class Manifest:
     made_at: str = ""
     made_by: str = ""
 
+    @property
+    def summary(self) -> str:
+        """One line about the result: what the stage said of itself, else what it holds."""
+        said: Any = self.notes.get("summary")
+        if said:
+            return str(said)
+        order = ["train", "validation", "test"]
+        names = sorted(
+            self.outputs,
+            key=lambda name: (name not in order, order.index(name) if name in order else 0, name),
+        )
+        stored = ((name, self.outputs[name].num_records) for name in names)
+        return ", ".join(f"{number:,} {name}" for name, number in stored if number is not None)
+
     @classmethod
     def from_json(cls, text: str) -> Manifest:
         """Parse `to_json`; raises ValueError, KeyError or TypeError on anything else."""

@@ -10,7 +10,6 @@ from kpod.runner.canonical import flat
 from kpod.runner.commands._options import add_folders
 from kpod.runner.console import say, table
 from kpod.runner.errors import ExitCode, KpodError, nearest
-from kpod.runner.execute import summary
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -46,7 +45,7 @@ def _show_run(archive: Archive) -> None:
         f"{archive.name}\n{facts['recipe']}  seed {facts['seed']}  {facts['seconds']:.1f} s, finished {facts['finished_at']}"
     )
     rows = [
-        (u.name, u.uses, u.status, f"{u.manifest.seconds:.1f} s", summary(u.manifest))
+        (u.name, u.uses, u.status, f"{u.manifest.seconds:.1f} s", u.manifest.summary)
         for u in archive.units.values()
     ]
     say(table(("stage", "uses", "", "took", "result"), rows))

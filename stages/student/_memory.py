@@ -61,7 +61,7 @@ class Memory:
         activations: what the backward pass of the largest micro-batch needs, and its own work.
         logits: of as many targets as are scored at once.
         allocator: what was freed and is not given back.
-        saving: copies while a checkpoint is written, when gradients, activations and logits are gone.
+        saving: copies while a checkpoint is written, when gradients and logits are gone.
     """
 
     libraries: int
@@ -78,8 +78,9 @@ class Memory:
     def total(self) -> int:
         """The peak: in the backward pass, or while a checkpoint is written."""
         kept = self.libraries + self.weights + self.adapters + self.moments
-        passing = self.gradients + self.activations + self.logits + self.allocator
-        return kept + max(passing, self.saving)
+        passing = self.activations + self.allocator
+        # Activations are small blocks, which glibc holds on to while a checkpoint is written (measured).
+        return kept + passing + max(self.gradients + self.logits, self.saving)
 
     def parts(self) -> dict[str, int]:
         """Bytes by part, in the order of the reading."""

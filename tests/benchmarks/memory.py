@@ -166,7 +166,8 @@ def measure(
         method=method, precision="fp32", micro_batch_tokens=tokens, batch_size=case.num_sequences,
         gradient_checkpointing=is_checkpointing,
     )  # fmt: skip
-    ctx: Any = FakeContext(config=config, root=root)
+    # A checkpoint of another training would be gone on with.
+    ctx: Any = FakeContext(config=config, root=root / f"{method}-{is_checkpointing}")
     plan = plan_memory(ctx, files, config, LENGTH)
     student = build(ctx, files, probe_ids=(2, 3, 4), is_checkpointing=is_checkpointing)
     loaded = resident_b()

@@ -249,7 +249,6 @@ def test_every_way_out_takes_less() -> None:
         )  # fmt: skip
         ways = cheaper(demand)
 
-        assert len(ways) >= 2
         assert all(way.memory.total < demand.memory.total for way in ways.values())
 
 
