@@ -51,7 +51,7 @@ def preimage(
         recipe_seed: the recipe's.
         packages: versions of installed distributions.
     """
-    settings = keyed_settings(config)
+    settings, version = keyed_settings(config), stage.version_of(config)
     if stage.seeded == "data":
         settings.pop("seed", None)
     for dotted in sources:
@@ -59,7 +59,7 @@ def preimage(
     return {
         "key_schema": KEY_SCHEMA,
         "uses": stage.uses,
-        "version": stage.version if stage.version is not None else code_digest(stage),
+        "version": code_digest(stage) if version is None else version,
         "config": settings,
         "inputs": {name: list(digests) for name, digests in inputs.items()},
         "sources": {name: dict(fact) for name, fact in sources.items()},

@@ -146,6 +146,11 @@ class Stage(_Described[ConfigT]):
         return {}
 
     @classmethod
+    def version_of(cls, config: ConfigT) -> int | None:  # noqa: ARG003 - for subclasses
+        """The version of what comes out under this config: an earlier one where the last change does not touch it."""
+        return cls.version
+
+    @classmethod
     def libraries_of(cls, config: ConfigT) -> tuple[str, ...]:  # noqa: ARG003 - for subclasses
         """The libraries that bear on the result under this config."""
         return cls.libraries

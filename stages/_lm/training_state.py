@@ -40,7 +40,6 @@ def save_state(
         optimizer: over exactly these; a parameter that never had a gradient has no state.
     """
     import torch
-    from safetensors.torch import save as to_bytes
 
     tensors = {f"weight/{name}": value.detach().cpu() for name, value in parameters.items()}
     numbers: dict[str, dict[str, float]] = {}
@@ -51,7 +50,7 @@ def save_state(
             else:
                 numbers.setdefault(name, {})[slot] = value
     header = {"facts": json.dumps(dict(facts)), "step": str(step), "numbers": json.dumps(numbers)}
-    write_whole(folder / _NAME, to_bytes(_apart(tensors), metadata=header))
+    write_whole(folder / _NAME, _apart(tensors), metadata=header)
 
 
 def _apart(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

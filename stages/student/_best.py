@@ -23,10 +23,8 @@ def _path(folder: Path, step: int) -> Path:
 
 def save_best(folder: Path, parameters: Mapping[str, torch.Tensor], *, step: int) -> None:
     """Write the weights as they are after so many steps."""
-    from safetensors.torch import save
-
     held = {name: value.detach().cpu().contiguous() for name, value in parameters.items()}
-    write_whole(_path(folder, step), save(held))
+    write_whole(_path(folder, step), held)
 
 
 def drop_others(folder: Path, *, step: int) -> None:

@@ -43,9 +43,6 @@ _LOGITS_COPIES = 3.0
 # MALLOC_MMAP_THRESHOLD_=65536, which gives back at once, neither). Not seen where all weights train, nor in T5.
 _HEAP_B = 40_000_000
 _HEAP_FRAC, _HEAP_FRAC_CHECKPOINTING = 0.1, 0.3
-# Writing a checkpoint holds two further copies of all that it writes (safetensors 0.8, `save`: +782 MB for 400 MB), while no
-# gradient is there.
-_SAVING_COPIES = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +58,6 @@ class Memory:
         activations: what the backward pass of the largest micro-batch needs, and its own work.
         logits: of as many targets as are scored at once.
         allocator: what was freed and is not given back.
-        saving: copies while a checkpoint is written, when gradients and logits are gone.
     """
 
     libraries: int
@@ -72,15 +68,13 @@ class Memory:
     activations: int
     logits: int
     allocator: int
-    saving: int
 
     @property
     def total(self) -> int:
-        """The peak: in the backward pass, or while a checkpoint is written."""
+        """The peak: in the backward pass, where logits and gradients are both there."""
         kept = self.libraries + self.weights + self.adapters + self.moments
         passing = self.activations + self.allocator
-        # Activations are small blocks, which glibc holds on to while a checkpoint is written (measured).
-        return kept + passing + max(self.gradients + self.logits, self.saving)
+        return kept + passing + self.gradients + self.logits
 
     def parts(self) -> dict[str, int]:
         """Bytes by part, in the order of the reading."""
@@ -186,7 +180,6 @@ def forecast(
         else _heap_b(
             shape, activations + logits, is_full=is_full, is_checkpointing=is_checkpointing
         ),
-        saving=0 if device == "cuda" else _SAVING_COPIES * (4 * trained + moments),
     )
 
 

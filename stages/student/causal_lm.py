@@ -7,6 +7,7 @@ its weight, and at each epoch the steps that the curriculum gives are read only;
 
 from __future__ import annotations
 
+from kpod.stages.student._settings import Config
 from kpod.stages.student._student import Student
 
 
@@ -14,4 +15,9 @@ class CausalLm(Student):
     """A language model trained on the questions that have a verified rationale."""
 
     uses = "student.causal_lm"
-    version = 2
+    version = 3
+
+    @classmethod
+    def version_of(cls, config: Config) -> int | None:
+        """Version 3 changed how a LoRA's products are summed; what trains whole comes out as under version 2."""
+        return cls.version if config.method == "lora" else 2

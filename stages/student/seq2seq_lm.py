@@ -7,6 +7,7 @@ offered: T5's feed-forward layers overflow in it (transformers issue 9295).
 
 from __future__ import annotations
 
+from kpod.stages.student._settings import Config
 from kpod.stages.student._student import Student
 
 
@@ -14,4 +15,9 @@ class Seq2SeqLm(Student):
     """An encoder-decoder trained on the questions that have a verified rationale."""
 
     uses = "student.seq2seq_lm"
-    version = 1
+    version = 2
+
+    @classmethod
+    def version_of(cls, config: Config) -> int | None:
+        """Version 2 changed how a LoRA's products are summed; what trains whole comes out as under version 1."""
+        return cls.version if config.method == "lora" else 1

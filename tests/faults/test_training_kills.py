@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import pytest
+from safetensors.torch import save
 
 from kpod.runner import Curriculum, Question, Rationale
 from kpod.runner.archive import Archive
@@ -100,7 +101,8 @@ def die_at(patch: pytest.MonkeyPatch, point: Point) -> None:
         if next(calls) != point.at:
             return original(*arguments, **settings)
         if point.when == "half":
-            file, data = arguments
+            file, tensors = arguments
+            data = save(tensors, metadata=settings.get("metadata"))
             file.with_name(file.name + ".new").write_bytes(data[: len(data) // 2])
         if point.when == "after":
             original(*arguments, **settings)
