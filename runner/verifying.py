@@ -94,7 +94,11 @@ def _verify(
         return Verification(
             unit=name, output=output, verdict="diverged", first="it was not made again"
         )
-    if old.manifest.outputs[output].digest == new.manifest.outputs[output].digest:
+    stored, made = old.manifest.outputs[output], new.manifest.outputs[output]
+    if stored.pointed_digest != made.pointed_digest:
+        said = f"it points to other files now: {stored.pointer} -> {made.pointer}"
+        return Verification(unit=name, output=output, verdict="diverged", first=said)
+    if stored.digest == made.digest:
         return Verification(unit=name, output=output, verdict="bit-identical")
     try:
         sides = (before.output_path(old, output), after.output_path(new, output))

@@ -19,7 +19,7 @@ from kpod.runner.errors import KpodError
 from kpod.runner.registry import STAGES, find_stage
 from kpod.runner.stage import Stage
 from kpod.runner.verifying import RELATIVE, _record_differences, determinism_of
-from tests.chain import Chain, seven
+from tests.chain import Chain, recipe, seven
 
 
 def _verify(chain: Chain, *words: str) -> int:
@@ -120,6 +120,25 @@ def test_answers_that_do_not_fit_are_never_asked_for_in_silence(
 
     assert _verify(chain) != 0
     assert "cannot be replayed" in capsys.readouterr().err
+
+
+def test_weights_that_are_only_pointed_to_are_not_taken_for_the_same(
+    chain: Chain, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = tmp_path / "weights"
+    weights.mkdir()
+    (weights / "model.bin").write_bytes(b"old")
+    plain = recipe(lm={"uses": "chain.model", "with": {"weights": str(weights)}})
+    archive = chain.run(plain).archive
+    assert _verify(chain) == 0
+
+    for folder in (archive.folder / "inputs", weights):
+        for file in folder.rglob("*.bin"):
+            file.unlink()
+            file.write_bytes(b"new")
+
+    assert _verify(chain) == 3
+    assert "points to other files now" in capsys.readouterr().out
 
 
 @settings(max_examples=50)
