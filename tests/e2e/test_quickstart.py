@@ -135,7 +135,7 @@ def test_two_runs_are_told_apart_by_value_origin_output_and_score(
     assert code == 0
     assert "stages.standard.with.learning_rate" in told
     assert "--set" in told
-    assert "standard.student" in told
+    assert "because config changed: learning_rate 0.004 -> 0.001" in told
     assert "on 24 shared questions" in told
 
 

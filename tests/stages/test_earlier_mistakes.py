@@ -141,8 +141,17 @@ def test_mistake_8_2_02_the_prompt_is_no_target_and_one_end_token_is_even_where_
 
 
 def test_mistake_8_2_03_no_stage_lets_a_library_place_layers_on_devices() -> None:
-    """device_map="auto" is refused by accelerate in training on several processes."""
-    assert "device_map" not in keywords_and_names()
+    """device_map="auto" is refused by accelerate in training on several processes: a whole model goes to one named device."""
+    maps = [
+        node.value
+        for path in STAGE_FILES
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.keyword) and node.arg == "device_map"
+    ]
+    assert maps
+    for one in maps:
+        assert isinstance(one, ast.Dict)
+        assert [key.value for key in one.keys if isinstance(key, ast.Constant)] == [""]
 
 
 def test_mistake_8_2_04_a_lora_target_that_matches_nothing_is_an_error_and_no_foreign_code_runs() -> (
@@ -170,7 +179,8 @@ def test_mistake_8_2_04_a_lora_target_that_matches_nothing_is_an_error_and_no_fo
 def test_mistake_8_2_05_no_four_bit_type_is_chosen_in_silence() -> None:
     """load_in_4bit alone meant FP4 that computes in fp32: where it is asked for, its type and what it computes in are said too."""
     schema = json.loads((ROOT / "schemas" / "student.causal_lm.schema.json").read_text())
-    assert schema["properties"]["precision"]["enum"] == ["auto", "fp32", "bf16"]
+    offered = schema["properties"]["precision"]["enum"]
+    assert offered == ["auto", "fp32", "bf16", "nf4", "nf4_double", "int8"]
 
     asked = [
         {keyword.arg for keyword in node.keywords}

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kpod.runner import Question, Rationale, SettingError, StageError
-from kpod.stages._lm.encoding import _pair
+from kpod.stages._lm.encoding import pair_of
 from kpod.stages._lm.prompts import PromptConfig
 from kpod.stages.filter._tally import RUNGS, Tally
 from kpod.stages.filter.verified import Config, Verified, Vote
@@ -124,7 +124,7 @@ def test_a_vote_that_could_not_bear_on_anything_is_refused() -> None:
 def test_a_student_takes_the_elected_answer_where_there_is_no_gold() -> None:
     (kept,) = run(votes({"12": 3}), questions=[OPEN]).rows("verified")
 
-    assert _pair(OPEN, kept, PromptConfig().resolve()).answer == "12"
+    assert pair_of(OPEN, kept, PromptConfig().resolve()).answer == "12"
 
 
 def test_a_rationale_that_was_judged_before_keeps_its_answer_verdict_count_and_id() -> None:

@@ -1,0 +1,263 @@
+"""An exported student answers in plain transformers and peft what it answers in kpod; and a whole run's exports do so too."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import shutil
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kpod.runner import Question, Rationale, StageError
+from kpod.runner.archive import Archive
+from kpod.runner.cli import main
+from kpod.runner.export import ExportError
+from kpod.runner.model_export import export_model
+from kpod.stages._lm.artifact import read_spec, write_spec
+from kpod.stages._lm.exporting import (
+    Parts,
+    adds_special_tokens,
+    answers,
+    write_adapter,
+    write_merged,
+)
+from kpod.stages._lm.generation import Request
+from kpod.stages._lm.loading import load_lm, load_tokenizer
+from kpod.stages._lm.prompts import PromptConfig, model_inputs
+from kpod.stages.student._adapter import Lora
+from kpod.stages.student._settings import Config
+from kpod.stages.student.causal_lm import CausalLm
+from tests.e2e.recipes import BASE, run
+from tests.stages.fakes import FakeContext
+from tests.stages.tiny_models import tiny_model
+from tests.stages.tiny_texts import store_at, texts_of
+
+MOST_TOKENS = 24
+PROMPT = PromptConfig().resolve().to_json()
+
+
+def questions_of(number: int) -> list[Question]:
+    """Questions in the tiny models' words."""
+    return [
+        Question.make(
+            f"Tom has {count} apples. How many apples does Tom have now?",
+            kind="numeric", answer=str(count), split="train", source="test",
+        )
+        for count in range(number)
+    ]  # fmt: skip
+
+
+@cache
+def trained() -> tuple[Parts, FakeContext[Config]]:
+    """A student with an adapter, and the context that keeps its folder."""
+    questions = questions_of(8)
+    said = [
+        Rationale.make(one.id, f"Tom has {one.answer} apples.", teacher="test", answer=one.answer)
+        for one in questions
+    ]
+    ctx = FakeContext(
+        config=Config(
+            epochs=2, batch_size=4, learning_rate=5e-2, precision="fp32", micro_batch_tokens=4096, lora=Lora(rank=4)
+        ),
+        inputs={"questions": questions, "rationales": said},
+        models={"model": tiny_model()},
+    )  # fmt: skip
+    CausalLm().run(ctx)
+    base = tiny_model()
+    return Parts(student=ctx.folders["student"], base=base, base_files=base, base_stage="base"), ctx
+
+
+def in_kpod(parts: Parts, folder: Path, questions: list[Question]) -> list[str]:
+    """What kpod's own engine has the student say."""
+    tokenizer = load_tokenizer(parts.files)
+    sent = model_inputs(tokenizer, parts.prompt, questions, family="causal")
+    model = load_lm(parts.files, precision="fp32", device="cpu")
+    with store_at(folder) as store:
+        said = texts_of(store, [Request(prompt_ids=tuple(ids)) for ids in sent], model=model)
+    return [one.text for one in said]
+
+
+@pytest.mark.parametrize("form", ["adapter", "merged"])
+def test_an_export_says_in_plain_libraries_what_the_student_says_in_kpod(
+    tmp_path: Path, form: str
+) -> None:
+    parts, _ = trained()
+    to = tmp_path / "out"
+    to.mkdir()
+    if form == "adapter":
+        write_adapter(parts, to, base_name=str(to / "base"), revision=None)
+    else:
+        write_merged(parts, to, dtype="fp32")
+
+    said = answers(parts, to, questions_of(8), max_new_tokens=MOST_TOKENS)
+
+    assert said == in_kpod(parts, tmp_path, questions_of(8))
+    settings = json.loads((to / "generation_config.json").read_text("utf-8"))
+    assert settings["do_sample"] is False
+    assert settings["eos_token_id"]
+
+
+def test_an_adapter_is_found_with_its_base_by_peft_s_own_loader(tmp_path: Path) -> None:
+    from peft import AutoPeftModelForCausalLM
+
+    parts, _ = trained()
+    write_adapter(parts, tmp_path, base_name=str(tmp_path / "base"), revision=None)
+
+    model: Any = AutoPeftModelForCausalLM.from_pretrained(str(tmp_path))
+
+    assert model.peft_config["default"].r == 4
+
+
+def test_a_base_of_the_hub_is_named_with_its_commit_and_not_copied(tmp_path: Path) -> None:
+    parts, _ = trained()
+
+    write_adapter(parts, tmp_path, base_name="owner/name", revision="0123abcd")
+
+    row = json.loads((tmp_path / "adapter_config.json").read_text("utf-8"))
+    assert (row["base_model_name_or_path"], row["revision"]) == ("owner/name", "0123abcd")
+    assert not (tmp_path / "base").exists()
+    assert len(answers(parts, tmp_path, questions_of(1), max_new_tokens=2)) == 1
+
+
+def test_a_merged_student_is_stored_in_the_type_that_is_asked_for(tmp_path: Path) -> None:
+    from safetensors import safe_open
+
+    parts, _ = trained()
+
+    write_merged(parts, tmp_path, dtype="bf16")
+
+    with safe_open(str(tmp_path / "model.safetensors"), framework="pt") as file:
+        kinds = {str(file.get_tensor(name).dtype) for name in file.keys()}  # noqa: SIM118 - not a dict
+    assert kinds == {"torch.bfloat16"}
+    assert json.loads((tmp_path / "config.json").read_text("utf-8"))["dtype"] == "bfloat16"
+
+
+def test_a_student_that_was_trained_whole_is_exported_byte_for_byte(tmp_path: Path) -> None:
+    whole = tmp_path / "whole"
+    shutil.copytree(tiny_model(), whole)
+    spec = replace(read_spec(whole), prompt=PROMPT)
+    write_spec(whole, spec)
+    (tmp_path / "out").mkdir()
+
+    write_merged(Parts(student=whole), tmp_path / "out", dtype="fp32")
+
+    same = {
+        path.name for path in (tmp_path / "out").iterdir() if path.read_bytes() == (whole / path.name).read_bytes()
+    }  # fmt: skip
+    assert {"config.json", "model.safetensors", "tokenizer.json"} <= same
+    assert not (tmp_path / "out" / "model.json").exists()
+
+
+@pytest.mark.parametrize("is_gone", [True, False])
+def test_a_base_that_is_gone_or_changed_is_named_by_digest_with_the_way_to_get_it_back(
+    tmp_path: Path, is_gone: bool
+) -> None:
+    parts, _ = trained()
+    files = tmp_path / "files"
+    shutil.copytree(tiny_model(), files)
+    if is_gone:
+        (files / "model.safetensors").unlink()
+    else:
+        (files / "model.safetensors").write_bytes(b"other weights")
+    broken = Parts(student=parts.student, base=tiny_model(), base_files=files, base_stage="base")
+
+    told = rf"base model {str(parts.spec.base)[:12]} .* model\.safetensors\n.*--force base"
+    with pytest.raises(StageError, match=told):
+        write_merged(broken, tmp_path, dtype="fp32")
+
+
+def test_a_tokenizer_that_reads_prompts_otherwise_than_kpod_is_refused(tmp_path: Path) -> None:
+    whole = tmp_path / "t5"
+    shutil.copytree(tiny_model("t5"), whole)
+    write_spec(whole, replace(read_spec(whole), prompt=PROMPT))
+
+    with pytest.raises(StageError, match="reads a prompt otherwise than kpod does"):
+        adds_special_tokens(Parts(student=whole), whole, questions_of(1)[0])
+
+
+RECIPE = """\
+kpod: 1
+name: tiny
+description: "`a` base of 240k weights"
+seed: 0
+stages:
+  questions: {{uses: data.word_problems, with: {{num_train: 48, num_validation: 4, num_test: 12, forms: [one_step]}}}}
+  base: {{uses: model.pretrained, with: {{folder: {base}}}}}
+  rationales: {{uses: teacher.reference}}
+  verified: {{uses: filter.verified}}
+  whole:
+    uses: student.causal_lm
+    in: {{model: base}}
+    with: {{method: full, epochs: 2, batch_size: 16, learning_rate: 1.0e-3, precision: fp32}}
+  adapted:
+    uses: student.causal_lm
+    in: {{model: base}}
+    with: {{epochs: 2, batch_size: 16, learning_rate: 1.0e-2, precision: fp32, lora: {{rank: 4}}}}
+  scores: {{uses: evaluate.accuracy, in: {{models: [base, whole, adapted]}}, with: {{max_new_tokens: 40, precision: fp32}}}}
+compare: {{primary: [whole, adapted]}}
+"""
+
+
+def spoken(folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What the code on a card prints, run in its folder."""
+    code = (folder / "README.md").read_text("utf-8").partition("```python\n")[2].partition("```")[0]
+    monkeypatch.chdir(folder)
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        exec(code, {})
+    return out.getvalue().removesuffix("\n")
+
+
+def first_said(archive: Archive, arm: str) -> str:
+    return archive.predictions(arm)[0].text
+
+
+@pytest.mark.slow
+def test_the_exports_of_a_run_answer_as_evaluated_and_their_cards_code_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = tmp_path / "base"
+    shutil.copytree(BASE, base)
+    recipe = tmp_path / "tiny.yaml"
+    recipe.write_text(RECIPE.format(base=base), encoding="utf-8")
+    archive = run(recipe, tmp_path / "runs")
+    name, out = str(archive.folder), tmp_path / "out"
+    capsys.readouterr()
+
+    assert main(["export", name, "--as", "adapter", "--to", str(out / "adapter")]) == 0
+    assert "answers as evaluated on 8 of 8 prompts" in capsys.readouterr().out
+    assert main(["export", f"{archive.name}:whole", "--as", "merged", "--to", str(out / "whole"),
+                 "--runs", str(tmp_path / "runs"), "--json"]) == 0  # fmt: skip
+    assert json.loads(capsys.readouterr().out) == {
+        "run": archive.name, "arm": "whole", "folder": str(out / "whole"), "form": "merged", "dtype": "fp32",
+        "num_checked": 8, "num_equal": 8, "check": "answers as evaluated on 8 of 8 prompts",
+    }  # fmt: skip
+    half = export_model(archive, "merged", to=out / "half", arm=None, dtype="bf16")
+    assert half.check.asked == 8
+
+    assert spoken(out / "adapter", monkeypatch) == first_said(archive, "adapted")
+    assert spoken(out / "whole", monkeypatch) == first_said(archive, "whole")
+    card = (out / "adapter" / "README.md").read_text("utf-8")
+    assert str(tmp_path) not in card
+    assert "whole (A) against adapted (B)" in card
+
+    with pytest.raises(
+        ExportError, match=r"trained whole .*no adapter\nexport it with --as merged"
+    ):
+        export_model(archive, "adapter", to=out / "none", arm="whole")
+    rows = archive.output_path(archive.scored()["adapted"], "predictions")
+    rows.write_text(rows.read_text("utf-8").replace('"text":"', '"text":"never '), "utf-8")
+    with pytest.raises(ExportError, match="answers as evaluated on 0 of 8 prompts; first apart"):
+        export_model(archive, "adapter", to=out / "wrong", arm=None)
+    assert (
+        export_model(archive, "adapter", to=out / "wrong", arm=None, checks=False).check.asked == 0
+    )
+    (base / "model.safetensors").unlink()
+    with pytest.raises(StageError, match="--force base"):
+        export_model(archive, "merged", to=out / "gone", arm=None, checks=False)
+    assert sorted(path.name for path in out.iterdir()) == ["adapter", "half", "whole", "wrong"]
