@@ -90,16 +90,16 @@ def _in_the_way(path: Path) -> str:
 
 
 def _cot_rows(archive: Archive, unit: ArchivedUnit, output: str) -> Iterator[dict[str, Any]]:
-    questions = _questions(archive, unit)
+    questions = questions_of(archive, unit)
     for rationale in archive.read(unit, output, Rationale):
-        question = _joined(questions, rationale.question_id, f"rationale {rationale.id}", unit)
+        question = joined(questions, rationale.question_id, f"rationale {rationale.id}", unit)
         yield {"question": question.text, "cot": rationale.text}
 
 
 def _prediction_rows(archive: Archive, unit: ArchivedUnit) -> Iterator[dict[str, Any]]:
-    questions = _questions(archive, unit)
+    questions = questions_of(archive, unit)
     for said in archive.read(unit, "predictions", Prediction):
-        question = _joined(questions, said.question_id, "a prediction", unit)
+        question = joined(questions, said.question_id, "a prediction", unit)
         yield {
             "question": question.text,
             "generated_text": said.text,
@@ -108,18 +108,19 @@ def _prediction_rows(archive: Archive, unit: ArchivedUnit) -> Iterator[dict[str,
         }
 
 
-def _questions(archive: Archive, unit: ArchivedUnit) -> dict[str, Question]:
+def questions_of(archive: Archive, unit: ArchivedUnit) -> dict[str, Question]:
     """The questions that a unit was given, by id."""
     found: dict[str, Question] = {}
     for wire in unit.wires.get("questions", ()):
-        source, output = _behind(archive, wire)
+        source, output = behind(archive, wire)
         found |= {row.id: row for row in archive.read(source, output, Question)}
     return found
 
 
-def _joined(
+def joined(
     questions: dict[str, Question], question_id: str, what: str, unit: ArchivedUnit
 ) -> Question:
+    """The question that a row of a unit belongs to; `what` names the row in the message."""
     question = questions.get(question_id)
     if question is None:
         raise ExportError(
@@ -129,7 +130,7 @@ def _joined(
     return question
 
 
-def _behind(archive: Archive, wire: str) -> tuple[ArchivedUnit, str]:
+def behind(archive: Archive, wire: str) -> tuple[ArchivedUnit, str]:
     """The unit and the output that a wire comes from."""
     stage, _, output = wire.partition(".")
     return archive.units[stage], output
@@ -148,9 +149,9 @@ def _rationales_of(
     if arm is not None:
         students = {arm: _named(archive, arm, students)}
     wires = dict.fromkeys(wire for unit in students.values() for wire in unit.wires["rationales"])
-    if len(wires) > 1 and _primary(archive) in students:
-        wires = dict.fromkeys(students[_primary(archive)].wires["rationales"])
-    found = [_behind(archive, wire) for wire in wires] or _written(archive)
+    if len(wires) > 1 and primary_arm(archive) in students:
+        wires = dict.fromkeys(students[primary_arm(archive)].wires["rationales"])
+    found = [behind(archive, wire) for wire in wires] or _written(archive)
     if len(found) == 1:
         return found[0]
     stages = [unit.name for unit, _ in found]
@@ -201,12 +202,12 @@ def _predicting(archive: Archive, *, arm: str | None, stage: str | None) -> Arch
         named = {unit.stage: unit for unit in found}
         found = [unit for unit in found if unit.stage == _named(archive, stage, named).stage]
     arms = {unit.element or unit.stage: unit for unit in found}
-    if arm is None and len(arms) > 1 and _primary(archive) in arms:
-        arm = _primary(archive)
+    if arm is None and len(arms) > 1 and primary_arm(archive) in arms:
+        arm = primary_arm(archive)
     if arm is not None:
         found = [unit for unit in found if (unit.element or unit.stage) == arm]
         if not found:
-            raise ExportError(_unknown(archive, arm, arms))
+            raise ExportError(unknown_name(archive, arm, arms))
     if len(found) == 1:
         return found[0]
     raise ExportError(_several(archive, found))
@@ -223,7 +224,7 @@ def _several(archive: Archive, found: Sequence[ArchivedUnit]) -> str:
     return told + f"name one with --stage: {', '.join(stages)}"
 
 
-def _primary(archive: Archive) -> str:
+def primary_arm(archive: Archive) -> str:
     """The arm that the recipe is about: the last of `compare.primary`; "" where it names none."""
     names = archive.facts["primary"]
     return str(names[-1]) if names else ""
@@ -231,11 +232,12 @@ def _primary(archive: Archive) -> str:
 
 def _named(archive: Archive, name: str, among: dict[str, ArchivedUnit]) -> ArchivedUnit:
     if name not in among:
-        raise ExportError(_unknown(archive, name, among))
+        raise ExportError(unknown_name(archive, name, among))
     return among[name]
 
 
-def _unknown(archive: Archive, name: str, among: Iterable[str]) -> str:
+def unknown_name(archive: Archive, name: str, among: Iterable[str]) -> str:
+    """The message about a name that is not among these."""
     names = list(among)
     return (
         f"{archive.name} has no '{name}' of that form\nallowed: {', '.join(names) or 'none'}\n"

@@ -13,6 +13,7 @@ from typing import Any
 
 from kpod.runner.errors import ExitCode, KpodError, StageError, StageFailed
 from kpod.runner.launch_plan import check_machine, computes_on, launch_plan, refusal
+from kpod.runner.launch_sharding import check_sharding_environment
 from kpod.runner.manifest import StoredOutput
 from kpod.runner.plan import Unit
 from kpod.runner.recipe import RecipeStage
@@ -24,9 +25,9 @@ _END = "end"
 # How long a rank whose stage failed waits to hear that rank 0 failed likewise.
 _GRACE_S = 20.0
 _COMMANDS = {"run", "rerun", "sweep"}
-# Set by accelerate's launcher for what shards the weights.
-_SHARDING = {
-    "ACCELERATE_USE_FSDP": "FSDP",
+# Set by accelerate's launcher for what spreads the weights over processes; FSDP is built, the others are not.
+_FSDP = "ACCELERATE_USE_FSDP"
+_NOT_BUILT = {
     "ACCELERATE_USE_DEEPSPEED": "DEEPSPEED",
     "ACCELERATE_USE_MEGATRON_LM": "MEGATRON_LM",
 }
@@ -62,9 +63,11 @@ def check_placement(stage: RecipeStage) -> None:
     if not is_launched():
         launch_plan(stage.placement)
         return
-    sharded = [name for variable, name in _SHARDING.items() if _is_on(variable)]
-    if sharded:
-        raise refusal(f"the launcher was told distributed_type: {sharded[0]}")
+    others = [name for variable, name in _NOT_BUILT.items() if _is_on(variable)]
+    if others:
+        raise refusal(f"the launcher was told distributed_type: {others[0]}")
+    if _is_on(_FSDP):
+        check_sharding_environment(os.environ)
     size = int(os.environ["WORLD_SIZE"])
     local = os.environ.get("LOCAL_WORLD_SIZE", "1")
     if local.isdigit() and computes_on(stage.placement) == "cuda":

@@ -12,9 +12,11 @@ import yaml
 
 from kpod.runner.capability import read_capability
 from kpod.runner.errors import StageError
+from kpod.runner.launch_sharding import check_sharding_file
 from kpod.runner.recipe import Placement
 
 _ALLOWED_TYPES = ("NO", "MULTI_CPU", "MULTI_GPU")
+_SHARDED = "FSDP"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,12 +57,13 @@ def launch_plan(placement: Placement) -> LaunchPlan:
     )
     check_machine(num_processes, device, said_by=who)
     named = [] if placement.accelerate is None else ["--config_file", placement.accelerate]
+    kind = "--use_fsdp" if _kind(config) == _SHARDED else "--multi_gpu"
     return LaunchPlan(
         num_processes=num_processes, device=device,
         # accelerate starts processes that compute on CPUs only through MPI; its launcher for GPUs is torchrun, which
         # does not look at what they compute on.
         words=(
-            "accelerate.commands.launch", *named, "--multi_gpu", "--num_processes", str(num_processes),
+            "accelerate.commands.launch", *named, kind, "--num_processes", str(num_processes),
             "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0",
             "--num_cpu_threads_per_process", str(_threads(placement, num_processes)),
         ),
@@ -88,8 +91,10 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _check_config(config: dict[str, Any], placement: Placement) -> None:
     where = f"placement.accelerate: {placement.accelerate}"
-    kind = str(config.get("distributed_type", "NO")).upper()
-    if kind not in _ALLOWED_TYPES:
+    kind = _kind(config)
+    if kind == _SHARDED:
+        check_sharding_file(config, where=where)
+    elif kind not in _ALLOWED_TYPES:
         raise refusal(f"{where} has distributed_type: {kind}")
     machines = config.get("num_machines") or 1
     if machines != 1:
@@ -107,17 +112,21 @@ def _check_config(config: dict[str, Any], placement: Placement) -> None:
         )
 
 
+def _kind(config: dict[str, Any]) -> str:
+    return str(config.get("distributed_type", "NO")).upper()
+
+
 def refusal(got: str) -> StageError:
-    """Sharding of weights is not built: every process holds the whole model."""
+    """Of the ways to spread a model over processes, one is built."""
     return StageError(
-        f"{got}, but a student's processes hold the whole model each\n"
-        f"allowed: distributed_type {', '.join(_ALLOWED_TYPES)}\n"
-        "for a model that does not fit: method: lora with precision: nf4, or gradient_checkpointing: true"
+        f"{got}, but a student's processes hold the whole model each, or spread it with FSDP2\n"
+        f"allowed: distributed_type {', '.join(_ALLOWED_TYPES)}, or {_SHARDED} with fsdp_version: 2\n"
+        "for a model that does not fit, without FSDP: method: lora with precision: nf4, or gradient_checkpointing: true"
     )
 
 
 def _device(placement: Placement, config: dict[str, Any]) -> str:
-    if config.get("use_cpu") or str(config.get("distributed_type", "")).upper() == "MULTI_CPU":
+    if config.get("use_cpu") or _kind(config) == "MULTI_CPU":
         if placement.device == "cuda":
             raise StageError(
                 f"placement.device is cuda, but {placement.accelerate} says use_cpu or MULTI_CPU\n"

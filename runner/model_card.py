@@ -92,7 +92,9 @@ def model_card(
 
 def _front_matter(archive: Archive, student: ArchivedUnit, exhibit: Exhibit) -> dict[str, Any]:
     method = "lora" if exhibit.form == "adapter" else str(student.config.get("method", ""))
-    tags = ["kpod", "distillation", "chain-of-thought", *([method] if method == "lora" else [])]
+    tags = ["kpod", "distillation"]
+    tags += ["chain-of-thought"] if _reasons(exhibit) else []
+    tags += ["lora"] if method == "lora" else []
     matter: dict[str, Any] = {
         "library_name": "peft" if exhibit.form == "adapter" else "transformers",
         "tags": tags,
@@ -121,14 +123,18 @@ def _opening(archive: Archive, student: ArchivedUnit, exhibit: Exhibit) -> str:
     base = exhibit.base_id or "a base that is described below"
     if exhibit.base_revision:
         base = f"{base} at {exhibit.base_revision[:12]}"
+    aim = "to reason in steps before it answers" if _reasons(exhibit) else "to answer at once"
     said = [
-        f"{form}: a {exhibit.architecture}, trained by {student.uses} ({config.get('method', 'full')}) from {base} to reason"
-        " in steps before it answers.",
+        f"{form}: a {exhibit.architecture}, trained by {student.uses} ({config.get('method', 'full')}) from {base} {aim}.",
         str(archive.resolved.get("description") or "").strip(),
         f"Seed {archive.facts['seed']}. Trained in {computed}; weights stored in {exhibit.dtype}."
         f" Training: {student.manifest.summary}.",
     ]
     return "\n\n".join(one for one in said if one)
+
+
+def _reasons(exhibit: Exhibit) -> bool:
+    return "{rationale}" in str(exhibit.prompt["template"])
 
 
 def _prompt(exhibit: Exhibit) -> Iterator[str]:
@@ -151,9 +157,11 @@ def _scores(
     head = "| arm | accuracy | 95 % Wilson interval | right of n |\n| --- | --- | --- | --- |"
     yield "\n".join([head, *rows])
     config = evaluation.config
+    quantised = config.get("quantisation", "none")
+    held = "" if quantised == "none" else f" with weights in {quantised}"
     yield (
         f"Questions: {', '.join(evaluation.wires.get('questions', []))}; greedy, at most"
-        f" {config.get('max_new_tokens', '?')} new tokens, computed in {config.get('precision', '?')}."
+        f" {config.get('max_new_tokens', '?')} new tokens, computed in {config.get('precision', '?')}{held}."
         f" One seed ({archive.facts['seed']}): an observation about this student, no claim about the method."
     )
     yield from _comparison(archive, evaluation)
@@ -215,9 +223,7 @@ def _made_of(archive: Archive, student: ArchivedUnit) -> Iterator[str]:
             for name in _NAMES
             if isinstance(unit.config.get(name), str)
         ]
-        sources = [
-            _source(row) for row in archive.facts["sources"] if row["unit"] == unit.name
-        ]
+        sources = [_source(row) for row in archive.facts["sources"] if row["unit"] == unit.name]
         told = [one for one in (unit.manifest.summary, ", ".join(named), "; ".join(sources)) if one]
         yield f"- **{unit.name}** ({unit.uses}): {'; '.join(told)}".rstrip(": ")
     ways = [name for name in ("weights", "curriculum", "budget") if student.wires.get(name)]

@@ -18,7 +18,10 @@ def loading_code(exhibit: Exhibit) -> str:
     lines = ["import torch"] if is_adapter else []
     lines += ["from peft import PeftModel"] if is_adapter else []
     lines += [f"from transformers import {loader}, AutoTokenizer, GenerationConfig", ""]
-    lines += ['folder = "."  # where this file lies', "tokenizer = AutoTokenizer.from_pretrained(folder)"]
+    lines += [
+        'folder = "."  # where this file lies',
+        "tokenizer = AutoTokenizer.from_pretrained(folder)",
+    ]
     if is_adapter:
         lines += [
             f"base = {loader}.from_pretrained({_base(exhibit)}, dtype=torch.float32)",

@@ -169,14 +169,9 @@ def run_in_processes(
                 while waiting and len(running) < (1 if _is_ahead(leader, shared) else jobs):
                     running.append(_start(name, options, waiting.popleft(), recipe))
                     leader = leader or running[0]
-                ended = [each for each in running if each.process.poll() is not None]
-                for each in running:
-                    each.follow()
-                for each in ended:
+                for each in _ended(running):
                     running.remove(each)
                     yield each.end()
-                if not ended:
-                    time.sleep(_POLL_S)
     except KeyboardInterrupt:
         raise Interrupted("the sweep was stopped; the same command continues it") from None
     finally:
@@ -184,6 +179,16 @@ def run_in_processes(
             each.process.send_signal(signal.SIGINT)
         for each in running:
             each.process.wait()
+
+
+def _ended(running: Sequence[_Process]) -> list[_Process]:
+    """Those that have ended, after a moment's wait where none has; the lines of all of them are shown."""
+    ended = [each for each in running if each.process.poll() is not None]
+    for each in running:
+        each.follow()
+    if not ended:
+        time.sleep(_POLL_S)
+    return ended
 
 
 def _is_ahead(leader: _Process | None, shared: frozenset[str]) -> bool:

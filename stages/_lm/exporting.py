@@ -78,7 +78,9 @@ class Parts:
         again = "run the recipe again, it is made anew"
         _check_files(self.student, self.spec, what="student", what_to_do=again)
         if self.base is not None and self.base_files is not None:
-            again = f"put them back, or make the base again: kpod-run RECIPE --force {self.base_stage}"
+            again = (
+                f"put them back, or make the base again: kpod-run RECIPE --force {self.base_stage}"
+            )
             what = f"base model {str(self.spec.base)[:12]} of this adapter"
             _check_files(self.base_files, read_spec(self.base), what=what, what_to_do=again)
 
@@ -163,7 +165,11 @@ def _write_generation(parts: Parts, to: Path) -> None:
         if path.is_file():
             row = json.loads(path.read_text(encoding="utf-8"))
             named |= {token: row[token] for token in _TOKENS if row.get(token) is not None}
-    named |= {"do_sample": False, "eos_token_id": sorted(ends), "pad_token_id": tokenizer.pad_token_id}
+    named |= {
+        "do_sample": False,
+        "eos_token_id": sorted(ends),
+        "pad_token_id": tokenizer.pad_token_id,
+    }
     (to / _GENERATION).unlink(missing_ok=True)
     _rewrite(to / _GENERATION, named)
 
@@ -228,7 +234,9 @@ def answers(
             said = model.generate(
                 input_ids=inputs["input_ids"],
                 attention_mask=inputs["attention_mask"],
-                max_new_tokens=max_new_tokens if room is None else min(max_new_tokens, room - length),
+                max_new_tokens=max_new_tokens
+                if room is None
+                else min(max_new_tokens, room - length),
             )
         new = said[0] if kind == "seq2seq" else said[0, length:]
         texts.append(

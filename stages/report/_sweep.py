@@ -10,6 +10,7 @@ from statistics import mean, stdev
 from typing import TYPE_CHECKING
 
 from kpod.stages.report._formats import Share
+from kpod.stages.report._matrix import SweptMatrix, matrix_verdict, read_matrix
 from kpod.stages.report._training import Ratios, Student, baseline_of, ratios_of, read_students
 from kpod.stages.report._verdict import Verdict, verdict_of
 from kpod.stages.report._versus import Versus, compare
@@ -29,6 +30,7 @@ class SeedRun:
         link: its page, as seen from the sweep's folder.
         seconds: the run took, with what it found in the store.
         commit: of the git repository that holds the recipe, or None; `is_dirty`: files there differed from it.
+        label: its settings and its seed, where settings are swept; else "".
     """
 
     seed: int
@@ -38,6 +40,7 @@ class SeedRun:
     finished_at: str
     commit: str | None
     is_dirty: bool
+    label: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +107,7 @@ class Sweep:
         costs: of everything that was trained.
         baseline: the arm that costs are multiples of; "" without training.
         format: version of report.json.
+        matrix: where settings are swept: their table; sets, comparisons and costs then stand on the pages of its rows.
     """
 
     recipe: str
@@ -117,18 +121,22 @@ class Sweep:
     costs: tuple[SweptCost, ...]
     baseline: str
     format: int = FORMAT
+    matrix: SweptMatrix | None = None
 
 
 def read_sweep(archives: Sequence[Archive], *, folder: Path) -> Sweep:
-    """The facts of runs that differ by their seed.
+    """The facts of runs that differ by their seed, or of a sweep over settings.
 
     Args:
-        archives: complete runs, at least one, one a seed.
-        folder: where the page will lie.
+        archives: complete runs, at least one, one a seed; all runs where settings are swept.
+        folder: where the page will lie; its sweep.json says what was swept.
 
     Raises:
         KpodError: a run is not complete, or a file is gone from its archive.
     """
+    matrix = read_matrix(folder)
+    if matrix is not None:
+        return _of_matrix(matrix, archives, folder)
     by_seed = {archive.facts["seed"]: archive for archive in archives}
     first = archives[0]
     primary: list[str] = first.facts["primary"]
@@ -145,6 +153,25 @@ def read_sweep(archives: Sequence[Archive], *, folder: Path) -> Sweep:
         comparisons=comparisons,
         costs=costs,
         baseline=next((cost.name for cost in costs if cost.ratios is None), ""),
+    )
+
+
+def _of_matrix(matrix: SweptMatrix, archives: Sequence[Archive], folder: Path) -> Sweep:
+    """The facts of a sweep over settings: its table, and where its runs are."""
+    first = archives[0]
+    runs = (replace(_run(each, folder), label=matrix.labels[each.name]) for each in archives)
+    return Sweep(
+        recipe=first.facts["name"],
+        recipe_path=first.facts["recipe"],
+        description=str(first.resolved.get("description") or ""),
+        primary=tuple(first.facts["primary"]),
+        runs=tuple(runs),
+        verdict=matrix_verdict(matrix),
+        sets=(),
+        comparisons=(),
+        costs=(),
+        baseline="",
+        matrix=matrix,
     )
 
 

@@ -13,6 +13,7 @@ from kpod.stages._lm.quantised import check_quantisable, make_trainable
 from kpod.stages.student._adapter import add_lora, continue_lora
 from kpod.stages.student._loss import take_apart
 from kpod.stages.student._optimizer import optimizer_remark
+from kpod.stages.student._sharding import sharding_asked
 
 if TYPE_CHECKING:
     import torch
@@ -39,7 +40,9 @@ def build(
     config = ctx.config
     device = pick_device(ctx.placement)
     _note(ctx, files, device)
-    model: Any = _load(config, files, device)
+    _check_computes(device, computed_in(config))
+    # Spread over devices later, which none of them may hold whole.
+    model: Any = _load(config, files, device if sharding_asked() is None else _main_memory())
     if is_checkpointing:
         model.activation_checkpointing_enable()
     if config.method == "lora":
@@ -49,6 +52,12 @@ def build(
             else continue_lora(model, config.lora, files.adapter)
         )
     return take_apart(model, precision=computed_in(config), probe_ids=probe_ids)
+
+
+def _main_memory() -> torch.device:
+    import torch
+
+    return torch.device("cpu")
 
 
 def computed_in(config: Config) -> LoadPrecision:
@@ -61,7 +70,6 @@ def computed_in(config: Config) -> LoadPrecision:
 def _load(config: Config, files: ModelFiles, device: torch.device) -> Any:
     """The model without its adapter, or with it merged where all weights train."""
     computed = computed_in(config)
-    _check_computes(device, computed)
     if config.method == "full":
         # All weights train in fp32 and compute in bf16; frozen ones are held in what they compute in.
         # peft leaves the weights that it merged an adapter into frozen.

@@ -80,21 +80,28 @@ class Checkpoints:
 
     def save(self, tally: Tally) -> None:
         """Write the state."""
+        self._write(tally)
+        self._team.wait()
+        self._saved = _place(tally)
+
+    def _write(self, tally: Tally) -> None:
         if self._team.is_first:
             save_state(
                 self._folder, tally.to_json(), step=tally.step,
                 parameters=self._parameters, optimizer=self._optimizer,
             )  # fmt: skip
-        self._team.wait()
-        self._saved = _place(tally)
 
     def save_judged(self, tally: Tally) -> None:
         """Write the state after a judgement, and the student's weights where it is the best so far."""
-        if self._team.is_first and tally.best_step == tally.step:
-            save_best(self._folder, self._parameters, step=tally.step)
+        if tally.best_step == tally.step:
+            self._write_best(tally)
         self.save(tally)
         if self._team.is_first and tally.best_step is not None:
             drop_others(self._folder, step=tally.best_step)
+
+    def _write_best(self, tally: Tally) -> None:
+        if self._team.is_first:
+            save_best(self._folder, self._parameters, step=tally.step)
 
     def restore_best(self, tally: Tally) -> None:
         """Put the best student's weights back, where the last one is not the best."""

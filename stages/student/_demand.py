@@ -28,6 +28,7 @@ class Demand:
         is_checkpointing: whether activations are computed twice.
         longest: tokens of the longest sequence.
         device: cpu or cuda.
+        num_shards: processes that the weights are spread over.
     """
 
     shape: Shape
@@ -36,6 +37,7 @@ class Demand:
     is_checkpointing: bool
     longest: int
     device: str
+    num_shards: int = 1
 
     @property
     def memory(self) -> Memory:
@@ -43,11 +45,26 @@ class Demand:
         config = self.config
         # No micro-batch has more tokens than the step: its sequences, each as long as the longest.
         tokens = min(self.micro_batch_tokens, config.batch_size * self.longest)
-        return forecast(
+        whole = forecast(
             self.shape, method=config.method, lora=config.lora, precision=config.precision, compute=config.compute,
             optimizer=config.optimizer, micro_batch_tokens=tokens, is_checkpointing=self.is_checkpointing,
             longest=self.longest, device=self.device,
         )  # fmt: skip
+        return whole if self.num_shards == 1 else self._spread(whole)
+
+    def _spread(self, whole: Memory) -> Memory:
+        """A process's part, and what it gathers to compute: what is outside of layers, one layer, and the next one meanwhile."""
+        num, shape = self.num_shards, self.shape
+        outside = shape.embedding_parameters / shape.num_parameters
+        gathered = outside + (1 - outside) * min(1.0, 2 / (shape.layers + shape.encoder_layers))
+        is_full = self.config.method == "full"
+        return replace(
+            whole,
+            weights=int(whole.weights * min(1.0, 1 / num + gathered)),
+            adapters=whole.adapters // num,
+            gradients=int(whole.gradients * min(1.0, 1 / num + (gathered if is_full else 0.0))),
+            moments=whole.moments // num,
+        )
 
 
 def budget_b(memory_gb: float | None, memory_b: int) -> int:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from kpod.runner import Context, InspectedExample, StageError
 from kpod.stages._lm.artifact import ModelFiles, folder_digests, locate, write_spec
-from kpod.stages._lm.loading import family, set_threads
+from kpod.stages._lm.loading import family, pick_device, set_threads
 from kpod.stages._lm.prompts import Prompt, encode_prompt
 from kpod.stages.student._adapter import write_adapter
 from kpod.stages.student._batches import epoch_order
@@ -19,15 +19,18 @@ from kpod.stages.student._judge import watch_of
 from kpod.stages.student._loop import train
 from kpod.stages.student._material import Material, gather
 from kpod.stages.student._monitor import monitoring
-from kpod.stages.student._processes import team_of
+from kpod.stages.student._processes import Shards, team_of
 from kpod.stages.student._saving import write_model
 from kpod.stages.student._schedule import Schedule
+from kpod.stages.student._sharded import ShardedParts, load_sharded, whole_model
+from kpod.stages.student._sharding import check_shardable
 from kpod.stages.student._shortage import peak_memory_gb, plan_memory, told_shortage
 from kpod.stages.student._tally import Tally
 from kpod.stages.student._trackers import check_trackers
 from kpod.stages.student._training import Training
 
 if TYPE_CHECKING:
+    from kpod.stages._lm.parts import Parts
     from kpod.stages.student._settings import Config
     from kpod.stages.student._student import Student
     from kpod.stages.student._team import Team
@@ -41,6 +44,8 @@ def distil(ctx: Context[Config], stage: Student) -> None:
     material = gather(ctx, stage, files)
     watch = watch_of(ctx, stage, files, prompt=material.prompt, tokenizer=material.tokenizer)
     team = team_of(ctx.placement)
+    if isinstance(team, Shards):
+        check_shardable(ctx.config)
     model, tally = _train(ctx, files, material, watch, team)
     if not team.is_first:
         return
@@ -94,7 +99,9 @@ def _train(
     assert config.micro_batch_tokens != "auto", "the runner resolves auto"
     set_threads(ctx.placement)
     examples = material.encoded.examples
-    memory = plan_memory(ctx, files, config, max(example.num_tokens for example in examples))
+    num_shards = team.size if isinstance(team, Shards) else 1
+    longest = max(example.num_tokens for example in examples)
+    memory = plan_memory(ctx, files, config, longest, num_shards=num_shards)
     schedule = Schedule(
         name=config.schedule, peak=config.learning_rate, warmup_frac=config.warmup_frac,
         num_steps=material.plan.num_steps,
@@ -107,12 +114,35 @@ def _train(
     )  # fmt: skip
     with told_shortage(memory):
         probe_ids = examples[0].prompt_ids[:8]
-        student = build(ctx, files, probe_ids=probe_ids, is_checkpointing=memory.is_checkpointing)
+        student = _student(
+            ctx, files, team, probe_ids=probe_ids, is_checkpointing=memory.is_checkpointing
+        )
         with monitoring(ctx, student, training, team=team) as monitor:
             tally = train(ctx, student, examples, training, team=team, watch=watch, monitor=monitor)
     ctx.note("peak_memory_gb", round(peak_memory_gb(student.device), 3))
+    model = whole_model(student, team) if isinstance(student, ShardedParts) else student.model
     team.wait()  # nobody still reads the checkpoint when the first process publishes, which removes it
-    return student.model, tally
+    return model, tally
+
+
+def _student(
+    ctx: Context[Config],
+    files: ModelFiles,
+    team: Team,
+    *,
+    probe_ids: tuple[int, ...],
+    is_checkpointing: bool,
+) -> Parts:
+    """The student, ready to train; in pieces where the processes were told to spread it."""
+    if not isinstance(team, Shards):
+        return build(ctx, files, probe_ids=probe_ids, is_checkpointing=is_checkpointing)
+    is_checkpointing = is_checkpointing or team.sharding.is_checkpointing
+    ctx.note("weights_spread_over_processes", team.size)
+
+    def load() -> Parts:
+        return build(ctx, files, probe_ids=probe_ids, is_checkpointing=is_checkpointing)
+
+    return load_sharded(team, pick_device(ctx.placement), load, probe_ids=probe_ids)
 
 
 def _write(

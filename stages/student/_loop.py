@@ -17,6 +17,8 @@ from kpod.stages.student._checkpoints import Checkpoints
 from kpod.stages.student._monitor import Monitor
 from kpod.stages.student._norms import restore_norms
 from kpod.stages.student._optimizer import make_optimizer, trainable
+from kpod.stages.student._sharded import ShardedParts, judged_together
+from kpod.stages.student._sharded_checkpoints import ShardedCheckpoints
 from kpod.stages.student._step import Step, run_step
 from kpod.stages.student._tally import Tally
 from kpod.stages.student._team import Alone, Team, tell_progress
@@ -60,7 +62,8 @@ def train(
     team, monitor = team or Alone(), monitor or Monitor()
     parameters = trainable(student)
     optimizer = make_optimizer(parameters, training, student)
-    checkpoints = Checkpoints(
+    kind = ShardedCheckpoints if isinstance(student, ShardedParts) else Checkpoints
+    checkpoints = kind(
         ctx.checkpoint, parameters, optimizer, team=team, every_s=training.checkpoint_every_s
     )
     tally = checkpoints.load()
@@ -70,7 +73,8 @@ def train(
     with _own_random_numbers(student), checkpoints.written_when_interrupted(tally):
         while True:
             if watch is not None and watch.is_due(tally, training.plan):
-                watch.observe(ctx, student, tally, plan=training.plan, team=team)
+                with judged_together(student, team) as judges:
+                    watch.observe(ctx, student, tally, plan=training.plan, team=judges)
                 checkpoints.save_judged(tally)
                 last = clock()
             if _is_over(tally, training, watch):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from kpod.stages._lm.hardware import Hardware, pick_device
 from kpod.stages._lm.processes import join
+from kpod.stages.student._sharding import Sharding, sharding_asked
 from kpod.stages.student._team import Alone, Sides, Team
 
 if TYPE_CHECKING:
@@ -48,11 +49,18 @@ class Processes:
         self, groups: Sequence[list[int]], sides: Sequence[Sides]
     ) -> Iterator[tuple[int, list[int]]]:
         """The micro-batches of a step that this process computes, each with its number in the step."""
+        yield from self._dealt(groups, sides)[self.rank]
+
+    def _dealt(
+        self, groups: Sequence[list[int]], sides: Sequence[Sides]
+    ) -> list[list[tuple[int, list[int]]]]:
+        """What every process computes."""
         cut = enough_groups(groups, sides, num=self._size)
         owners = assign([_num_computed(group, sides) for group in cut], num_ranks=self._size)
+        dealt: list[list[tuple[int, list[int]]]] = [[] for _ in range(self._size)]
         for number, (group, owner) in enumerate(zip(cut, owners, strict=True)):
-            if owner == self.rank:
-                yield number, group
+            dealt[owner].append((number, group))
+        return dealt
 
     def sum_gradients(self, parameters: Sequence[torch.nn.Parameter]) -> None:
         """Add up the gradients of all processes, in place, in one all-reduce.
@@ -94,6 +102,45 @@ class Processes:
         self.any(False)
 
 
+class Shards(Processes):
+    """As `Processes`, and each holds a part of every weight (FSDP2): they gather them together, block by block.
+
+    All of them therefore compute as many micro-batches in every step: who has fewer computes empty ones.
+
+    Args:
+        sharding: how weights are spread.
+    """
+
+    def __init__(self, *, rank: int, size: int, device: torch.device, sharding: Sharding) -> None:
+        super().__init__(rank=rank, size=size, device=device)
+        self.sharding = sharding
+
+    def share(
+        self, groups: Sequence[list[int]], sides: Sequence[Sides]
+    ) -> Iterator[tuple[int, list[int]]]:
+        """The micro-batches of a step that this process computes; the last ones may be empty."""
+        dealt = self._dealt(groups, sides)
+        yield from dealt[self.rank]
+        for number in range(len(dealt[self.rank]), max(map(len, dealt))):
+            yield len(sides) + number, []
+
+    def sum_gradients(self, parameters: Sequence[torch.nn.Parameter]) -> None:
+        """They were added up in the backward pass, where each process keeps the sum for its part."""
+
+    def judges(self) -> Judges:
+        """The same processes, all of which do what else the first one does alone."""
+        return Judges(rank=self.rank, size=self.size, device=self._device)
+
+
+class Judges(Processes):
+    """Processes that do the same at the same time, because each holds a part of what they look at."""
+
+    @property
+    def is_first(self) -> bool:
+        """All of them are; numbers that are added up over them count `size` times, ratios stay."""
+        return True
+
+
 def team_of(placement: Hardware) -> Team:
     """The team that this process was launched into; alone where it was not.
 
@@ -104,6 +151,9 @@ def team_of(placement: Hardware) -> Team:
     ranks = join(device)
     if ranks is None:
         return Alone()
+    sharding = sharding_asked()
+    if sharding is not None:
+        return Shards(rank=ranks.rank, size=ranks.size, device=device, sharding=sharding)
     return Processes(rank=ranks.rank, size=ranks.size, device=device)
 
 

@@ -45,7 +45,12 @@ class MemoryPlan(NamedTuple):
 
 
 def plan_memory(
-    ctx: Context[Config], files: ModelFiles, config: Config, longest_tokens: int
+    ctx: Context[Config],
+    files: ModelFiles,
+    config: Config,
+    longest_tokens: int,
+    *,
+    num_shards: int = 1,
 ) -> MemoryPlan:
     """Forecast the training, note it, and choose gradient checkpointing where it is `auto`.
 
@@ -54,6 +59,7 @@ def plan_memory(
         files: of the model to train, not loaded yet.
         config: every `auto` but gradient_checkpointing resolved.
         longest_tokens: of the longest training sequence, both sides of an encoder-decoder together.
+        num_shards: processes that the weights are spread over.
 
     Raises:
         StageError: even the cheapest does not fit; the text tells the forecast, the memory and ways out.
@@ -64,7 +70,7 @@ def plan_memory(
     budget = budget_b(config.memory_gb, there)
     demand = Demand(
         shape=read_shape(files.weights, files.spec), config=config, micro_batch_tokens=config.micro_batch_tokens,
-        is_checkpointing=False, longest=longest_tokens, device=device.type,
+        is_checkpointing=False, longest=longest_tokens, device=device.type, num_shards=num_shards,
     )  # fmt: skip
     choices = [replace(demand, is_checkpointing=choice) for choice in checkpointing_choices(config)]
     chosen = next((choice for choice in choices if choice.memory.total <= budget), choices[-1])

@@ -80,9 +80,8 @@ def run_step(
     num_padded = 0
     for number, group in team.share(groups, sides):
         torch.manual_seed(_step_seed(training.plan.seed, step, number))
-        micro_batch = pad(
-            [passages[index] for index in group], device=student.device, encoder=student.encoder
-        )
+        chosen = [passages[index] for index in group] or [_nothing(passages)]
+        micro_batch = pad(chosen, device=student.device, encoder=student.encoder)
         num_padded += micro_batch.num_computed
         loss += backward(student, micro_batch, denominator=denominator)
     limit = math.inf if training.grad_clip is None else training.grad_clip
@@ -110,6 +109,11 @@ def step_denominator(passages: Sequence[Passage], normalise: Normalise) -> float
     if normalise == "weights":
         return math.fsum(weight for passage in passages for weight in passage.weights)
     return sum(len(passage.target_ids) for passage in passages)
+
+
+def _nothing(passages: Sequence[Passage]) -> Passage:
+    """The shortest there can be, whose loss counts nothing."""
+    return Passage(passages[0].context_ids[:1], passages[0].target_ids[:1], (0.0,))
 
 
 def _sides(passage: Passage, student: Parts) -> tuple[int, int]:

@@ -34,6 +34,8 @@ class Team(Protocol):
     ) -> Iterator[tuple[int, list[int]]]:
         """The micro-batches of a step that this process computes, each with its number in the step.
 
+        One without sequences has no loss, but must be computed: the others wait for it.
+
         Args:
             groups: the step's micro-batches, as indices into `sides`.
             sides: tokens that encoder and decoder read of each sequence.

@@ -12,6 +12,7 @@ from kpod.runner import Question, Rationale
 from kpod.runner.archive import Archive
 from kpod.runner.cli import main
 from kpod.runner.export import ExportError, Form, export
+from kpod.runner.model_export import export_model
 from tests.stages.report_runs import method_run, rationale_of
 from tests.stages.test_report_html import FakeRun, predictions_of, questions_of
 
@@ -191,3 +192,102 @@ def test_the_command_takes_an_arm_after_a_colon(
 
     assert code == 0
     assert "scores[base]" in capsys.readouterr().out
+
+
+def with_spec(archive: Archive, *, base: str | None) -> Archive:
+    """The student as a folder with its model.json alone."""
+    folder = archive.output_path(archive.units["student"], "student")
+    folder.mkdir()
+    (folder / "model.json").write_text(json.dumps({"base": base, "precision": "fp32"}), "utf-8")
+    return archive
+
+
+@pytest.mark.parametrize(
+    ("arm", "told"),
+    [
+        ("studnt", r"no 'studnt' .*\nallowed: student\ndid you mean 'student'"),
+        ("verified", r"'verified' \(filter\.verified\) is no student\nallowed: student"),
+    ],
+)
+def test_a_model_is_exported_only_of_a_student(tmp_path: Path, arm: str, told: str) -> None:
+    archive = with_spec(pipeline(tmp_path / "run"), base=None)
+
+    with pytest.raises(ExportError, match=told):
+        export_model(archive, "merged", to=tmp_path / "out", arm=arm)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_run_without_a_student_has_no_model_to_export(tmp_path: Path) -> None:
+    archive = pipeline(tmp_path / "run", is_trained=False)
+
+    with pytest.raises(ExportError, match="no student\nexport a run that trains one"):
+        export_model(archive, "merged", to=tmp_path / "out", arm=None)
+
+
+def test_students_that_the_recipe_does_not_compare_have_to_be_named(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    archive = method_run(tmp_path / "run", primary=())
+
+    with pytest.raises(ExportError, match=r"name one as RUN:ARM: standard, standard_tokens, kpod"):
+        export_model(archive, "adapter", to=tmp_path / "out", arm=None)
+
+
+def test_a_student_that_was_trained_whole_has_no_adapter(tmp_path: Path) -> None:
+    archive = with_spec(pipeline(tmp_path / "run"), base=None)
+
+    with pytest.raises(ExportError, match=r"trained whole .*\nexport it with --as merged"):
+        export_model(archive, "adapter", to=tmp_path / "out", arm=None)
+
+
+def test_an_adapter_whose_base_is_not_in_the_archive_names_it(tmp_path: Path) -> None:
+    archive = with_spec(pipeline(tmp_path / "run"), base="0123456789abcdef")
+
+    with pytest.raises(ExportError, match=r"model 0123456789ab, .*\nrun the recipe that made it"):
+        export_model(archive, "adapter", to=tmp_path / "out", arm=None)
+
+
+def test_a_student_whose_files_are_gone_says_how_to_get_them_back(tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match=r"model\.json is gone .*\nrun the same command again"):
+        export_model(pipeline(tmp_path / "run"), "merged", to=tmp_path / "out", arm=None)
+
+
+def test_an_evaluation_that_did_not_score_the_student_is_refused(tmp_path: Path) -> None:
+    archive = with_spec(pipeline(tmp_path / "run"), base=None)
+
+    with pytest.raises(ExportError, match=r"no 'score' .*\nallowed: scores\ndid you mean"):
+        export_model(archive, "merged", to=tmp_path / "out", arm=None, stage="score")
+
+
+def test_a_folder_that_is_there_is_replaced_only_by_force_and_only_if_it_is_an_export(
+    tmp_path: Path,
+) -> None:
+    archive = with_spec(pipeline(tmp_path / "run"), base=None)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("years of work", "utf-8")
+
+    with pytest.raises(ExportError, match=r"there already\n.*--force"):
+        export_model(archive, "merged", to=tmp_path / "mine", arm=None)
+    with pytest.raises(ExportError, match="no export of kpod, so --force does not replace it"):
+        export_model(archive, "merged", to=tmp_path / "mine", arm=None, overwrites=True)
+    assert (tmp_path / "mine" / "thesis.tex").exists()
+
+
+def test_a_run_that_did_not_end_is_not_exported(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    archive = pipeline(tmp_path / "run")
+    (archive.folder / "run.json").unlink()
+    (archive.folder / "events.jsonl").write_text("", "utf-8")
+
+    assert main(["export", str(archive.folder), "--as", "merged"]) == 2
+    assert "did not come to its end" in capsys.readouterr().err
+
+
+def test_options_of_models_are_refused_for_rows(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    archive = pipeline(tmp_path / "run")
+
+    for option in (["--dtype", "bf16"], ["--no-check"]):
+        assert main(["export", str(archive.folder), "--as", "cot", *option]) == 2
+        assert f"{option[0]} has no effect on --as cot" in capsys.readouterr().err

@@ -151,7 +151,7 @@ def test_more_processes_than_cuda_devices_are_refused(monkeypatch: pytest.Monkey
 @pytest.mark.parametrize(
     ("settings", "placement", "told"),
     [
-        ({"distributed_type": "FSDP", "num_processes": 2}, {}, r"has distributed_type: FSDP, but a student's processes hold the whole model"),
+        ({"distributed_type": "FSDP", "num_processes": 2}, {}, r"has distributed_type: FSDP with fsdp_version: 1, which students are not trained with"),
         ({"distributed_type": "DEEPSPEED"}, {}, r"distributed_type: DEEPSPEED"),
         ({"num_machines": 2}, {}, r"num_machines: 2, but kpod starts processes on one machine"),
         ({"num_processes": "two"}, {}, r"num_processes: two, and must have an integer >= 1"),
@@ -215,7 +215,9 @@ def test_who_was_launched_leaves_the_number_to_the_launcher(
     ):
         check_placement(stage)
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
-    with pytest.raises(StageError, match="the launcher was told distributed_type: FSDP"):
+    with pytest.raises(
+        StageError, match="the launcher's config has distributed_type: FSDP with fsdp_version: 1"
+    ):
         check_placement(stage)
 
 

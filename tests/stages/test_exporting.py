@@ -19,6 +19,8 @@ from kpod.runner.cli import main
 from kpod.runner.export import ExportError
 from kpod.runner.model_export import export_model
 from kpod.stages._lm.artifact import read_spec, write_spec
+from kpod.stages._lm.checkpoint_folder import checkpoint_spec
+from kpod.stages._lm.decoding import Decoding
 from kpod.stages._lm.exporting import (
     Parts,
     adds_special_tokens,
@@ -26,16 +28,18 @@ from kpod.stages._lm.exporting import (
     write_adapter,
     write_merged,
 )
-from kpod.stages._lm.generation import Request
-from kpod.stages._lm.loading import load_lm, load_tokenizer
+from kpod.stages._lm.family import family
+from kpod.stages._lm.generation import Request, generate_texts
+from kpod.stages._lm.loading import load_lm, load_tokenizer, read_limits
 from kpod.stages._lm.prompts import PromptConfig, model_inputs
+from kpod.stages.model import from_config
 from kpod.stages.student._adapter import Lora
 from kpod.stages.student._settings import Config
 from kpod.stages.student.causal_lm import CausalLm
-from tests.e2e.recipes import BASE, run
+from tests.e2e.recipes import BASE, ROOT, run
 from tests.stages.fakes import FakeContext
 from tests.stages.tiny_models import tiny_model
-from tests.stages.tiny_texts import store_at, texts_of
+from tests.stages.tiny_texts import store_at
 
 MOST_TOKENS = 24
 PROMPT = PromptConfig().resolve().to_json()
@@ -72,13 +76,19 @@ def trained() -> tuple[Parts, FakeContext[Config]]:
     return Parts(student=ctx.folders["student"], base=base, base_files=base, base_stage="base"), ctx
 
 
-def in_kpod(parts: Parts, folder: Path, questions: list[Question]) -> list[str]:
+def in_kpod(
+    parts: Parts, folder: Path, questions: list[Question], *, num_tokens: int = MOST_TOKENS
+) -> list[str]:
     """What kpod's own engine has the student say."""
-    tokenizer = load_tokenizer(parts.files)
-    sent = model_inputs(tokenizer, parts.prompt, questions, family="causal")
+    tokenizer, kind = load_tokenizer(parts.files), family(parts.spec)
+    sent = model_inputs(tokenizer, parts.prompt, questions, family=kind)
     model = load_lm(parts.files, precision="fp32", device="cpu")
     with store_at(folder) as store:
-        said = texts_of(store, [Request(prompt_ids=tuple(ids)) for ids in sent], model=model)
+        said = generate_texts(
+            lambda: model, tokenizer, [Request(prompt_ids=tuple(ids)) for ids in sent],
+            Decoding(max_new_tokens=num_tokens), limits=read_limits(parts.files, tokenizer), batch_tokens=10_000,
+            store=store, model_facts={}, on_progress=lambda _: None, family=kind,
+        )  # fmt: skip
     return [one.text for one in said]
 
 
@@ -178,6 +188,33 @@ def test_a_tokenizer_that_reads_prompts_otherwise_than_kpod_is_refused(tmp_path:
 
     with pytest.raises(StageError, match="reads a prompt otherwise than kpod does"):
         adds_special_tokens(Parts(student=whole), whole, questions_of(1)[0])
+
+
+def test_a_t5_with_the_sentencepiece_file_alone_reads_and_answers_in_plain_libraries(
+    tmp_path: Path,
+) -> None:
+    spiece = ROOT / ".." / "shared" / "tokenizers" / "flan-t5" / "spiece.model"
+    if not spiece.is_file():
+        pytest.skip("shared/tokenizers/flan-t5/spiece.model is not beside this checkout")
+    made = from_config.Config(
+        architecture="t5", width=16, layers=1, heads=2, ff_width=16, max_positions=128,
+        tie_embeddings=False, init_range=0.04, tokenizer=str(spiece),
+    )  # fmt: skip
+    ctx = FakeContext(config=made, sources={"tokenizer": spiece}, seed=0, root=tmp_path / "made")
+    from_config.FromConfig().run(ctx)
+    whole = ctx.folders["model"]
+    for path in whole.glob("tokenizer*"):
+        path.unlink()
+    shutil.copyfile(spiece, whole / "spiece.model")
+    write_spec(whole, checkpoint_spec(whole, is_pointer=False, prompt=PROMPT))
+    parts, out = Parts(student=whole), tmp_path / "out"
+    out.mkdir()
+
+    write_merged(parts, out, dtype="fp32")
+    said = answers(parts, out, questions_of(2), max_new_tokens=8)
+
+    assert adds_special_tokens(parts, out, questions_of(1)[0])
+    assert said == in_kpod(parts, tmp_path, questions_of(2), num_tokens=8)
 
 
 RECIPE = """\
