@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from kpod.stages._lm.encoding import Example
+from kpod.stages._lm.heap import kept_heap
 from kpod.stages._lm.parts import Parts
 from kpod.stages.student._checkpoints import Checkpoints
 from kpod.stages.student._monitor import Monitor
@@ -70,7 +71,11 @@ def train(
     last = clock()
     checkpoints.saved_at = last
     student.model.train()
-    with _own_random_numbers(student), checkpoints.written_when_interrupted(tally):
+    with (
+        _own_random_numbers(student),
+        kept_heap(student.device.type),
+        checkpoints.written_when_interrupted(tally),
+    ):
         while True:
             if watch is not None and watch.is_due(tally, training.plan):
                 with judged_together(student, team) as judges:

@@ -1,0 +1,41 @@
+"""A heap that keeps what is freed changes nothing but time, and gives it back at the end."""
+
+from __future__ import annotations
+
+import gc
+import sys
+from pathlib import Path
+
+import pytest
+
+from kpod.stages._lm.heap import kept_heap
+
+
+def _resident_mb() -> float:
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return pages * 4096 / 1e6
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's settings")
+def test_freed_memory_stays_within_the_block_and_goes_back_after_it() -> None:
+    before = _resident_mb()
+    with kept_heap("cpu"):
+        blocks = [bytearray(4_000_000) for _ in range(50)]
+        for block in blocks:
+            block[::4096] = b"x" * len(block[::4096])
+        del blocks, block
+        gc.collect()
+        kept = _resident_mb() - before
+    left = _resident_mb() - before
+
+    assert kept > 150
+    assert left < 50
+
+
+def test_off_a_cpu_nothing_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ctypes.CDLL", None)
+    with kept_heap("cuda"):
+        pass
+    monkeypatch.setattr(sys, "platform", "darwin")
+    with kept_heap("cpu"):
+        pass
