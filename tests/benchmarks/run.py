@@ -48,6 +48,9 @@ def main() -> None:
         ("generation.py", []),
         ("evaluation.py", ["--pairs", arguments.pairs]),
         ("endpoint.py", ["--pairs", arguments.pairs]),
+        ("streaming.py", []),
+        ("memory.py", []),
+        ("gpu.py", []),
     ):
         print(f"\n{name}", flush=True)
         done = subprocess.run([sys.executable, str(HERE / name), *words], env=environment)
