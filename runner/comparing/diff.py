@@ -74,14 +74,13 @@ def diff(
     """
     runs = Path(runs)
     (run_a, arm_a), (run_b, arm_b) = _named(a, runs), _named(b, runs)
+    arms_a, arms_b = arms_of(run_a, arm_a), arms_of(run_b, arm_b)
     if bool(arm_a) != bool(arm_b):
         raise KpodError(
             f"got an arm of one run and a whole run: {a} and {b}\nallowed: two runs, or RUN:ARM twice"
         )
     primary = run_b.facts["primary"] or run_a.facts["primary"]
-    scores = compare_arms(
-        arms_of(run_a, arm_a), arms_of(run_b, arm_b), is_named=arm_a is not None, primary=primary
-    )
+    scores = compare_arms(arms_a, arms_b, is_named=arm_a is not None, primary=primary)
     if run_a.folder != run_b.folder:
         stages = compare_stages(run_a, run_b)
     else:

@@ -12,7 +12,7 @@ nf4         half_b with a sixth of the layers, weights in 4 bits; beside our own
 Each pair runs all of a part one after another, so that a busy machine slows them all; the first is thrown away. Ratios are
 medians over pairs of CPU seconds on one thread (of wall seconds with more), in training alone; `low_90` is the lower end of the
 90 % bootstrap interval of the median, and it must reach the goal (issues 1 and 5). Precision is what `auto` is here. Peak memory
-(`ru_maxrss`) is that of a process of its own. Losses may differ by 1e-3: TRL logs four digits.
+(`VmHWM`) is that of a process of its own. Losses may differ by 1e-3: TRL logs four digits.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ import logging
 import os
 import platform
 import random
-import resource
 import statistics
 import subprocess
 import sys
@@ -207,7 +206,12 @@ def tell_peak(name: str, variant: str, root: Path, options: argparse.Namespace) 
     task = make_task(name, root, steps=PARTS[name].steps, layers=options.layers)
     assert isinstance(task, models.Task)
     peers.runners(name, task, root / "out", time.process_time)[variant]()
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+    # Not ru_maxrss: that counts what the parent held when it started this process.
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    print(
+        next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:"))
+        // 1024
+    )
 
 
 def _clock(threads: int) -> Callable[[], float]:

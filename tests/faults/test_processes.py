@@ -85,6 +85,7 @@ def trained(
     return told, weights(student)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("method", "micro_batch_tokens"), [("lora", 4096), ("full", 40)])
 def test_one_two_and_four_processes_train_the_same_though_steps_are_ragged(
     tmp_path: Path, method: str, micro_batch_tokens: int

@@ -193,8 +193,13 @@ def test_a_stage_that_one_run_alone_has_stands_where_it_runs(chain: Chain) -> No
     ]
 
 
-def test_an_arm_and_a_whole_run_cannot_be_compared(chain: Chain) -> None:
+def test_an_arm_and_a_whole_run_cannot_be_compared(
+    chain: Chain, monkeypatch: pytest.MonkeyPatch
+) -> None:
     chain.run(seven())
+    with pytest.raises(KpodError, match="has no evaluated arm 's3'"):
+        diff("last:s3", "last", runs=chain.runs)
+    monkeypatch.setattr("kpod.runner.comparing.diff.arms_of", lambda *_: {})
 
     with pytest.raises(KpodError, match="allowed: two runs, or RUN:ARM twice"):
         diff("last:s3", "last", runs=chain.runs)

@@ -11,6 +11,8 @@ from kpod.stages._lm.statistics import wilson_interval
 
 NUM_TABLES = 1000
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def tables() -> list[tuple[int, int, int, int]]:
