@@ -20,6 +20,7 @@ from kpod.runner.comparing.stages import StageChange
 from kpod.runner.console import say, table
 from kpod.runner.errors import ExitCode, KpodError
 from kpod.runner.seeds import Method
+from kpod.runner.significance import seeds_needed
 
 # What a terminal shows of each kind; --json and --html have more.
 _MOST_SHOWN = 3
@@ -147,6 +148,11 @@ def _method_lines(method: Method | str) -> Iterator[str]:
             f"{seed}: {a:.3f} / {b:.3f}" for seed, (a, b) in sorted(method.scores.items())
         )
         yield f"      A / B by seed: {each}"
+    found = method.result
+    if found is not None and found.sd is not None and not found.is_claim:
+        needed = seeds_needed(found.mean, found.sd)
+        if needed is not None:
+            yield f"      about {needed:,} seeds would tell this difference"
 
 
 def _flip_lines(flips: tuple[Flip, ...]) -> Iterator[str]:

@@ -158,3 +158,17 @@ def test_mcnemar_is_the_binomial_test_of_scipy(only_a: int, only_b: int) -> None
 def test_nothing_or_no_number_is_refused(differences: list[float]) -> None:
     with pytest.raises(ValueError, match="at least one finite difference"):
         paired(differences)
+
+
+def test_as_many_seeds_as_needed_tell_the_difference_four_times_in_five() -> None:
+    import numpy as np
+    from scipy import stats
+
+    needed = significance.seeds_needed(0.02, 0.03)
+    assert needed is not None
+    draws = np.random.default_rng(0).normal(0.02, 0.03, size=(2000, needed))
+    told = np.mean(stats.ttest_1samp(draws, 0, axis=1).pvalue < 0.05)
+
+    assert 0.75 < told < 0.88
+    assert significance.seeds_needed(0.0, 0.03) is None
+    assert significance.seeds_needed(0.5, 0.001) == significance.SEEDS_NEEDED
