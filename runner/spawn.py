@@ -31,6 +31,8 @@ _ROOT_CAUSE = re.compile(
     r"Root Cause.*?rank\s*: (?P<rank>\d+).*?exitcode\s*: (?P<code>-?\d+)", re.DOTALL
 )
 
+_FAILURE = re.compile(r"rank\s*: (?P<rank>\d+).*?exitcode\s*: (?P<code>-?\d+)", re.DOTALL)
+
 
 def spawn(ctx: Running, plan: LaunchPlan) -> dict[str, StoredOutput]:
     """Run a stage in processes of its own; notes and references are put into the context.
@@ -147,7 +149,7 @@ def _death(folder: Path, results: dict[int, Result]) -> StageError:
         started = sorted(folder.glob("rank-*.log"))
         which = "failed" if started else "could not start the processes"
         return StageError(f"accelerate's launcher {which}{_tail(launcher)}")
-    rank, code = int(told["rank"]), int(told["code"])
+    rank, code = _first_killed(launcher) or (int(told["rank"]), int(told["code"]))
     if rank in results:
         how = f"failed: {results[rank].said}"
     elif code < 0:
@@ -158,6 +160,14 @@ def _death(folder: Path, results: dict[int, Result]) -> StageError:
         f"rank {rank} {how}; the checkpoint is kept, and the same command continues from it"
         f"{_tail(log_path(folder, rank))}"
     )
+
+
+def _first_killed(launcher: Path) -> tuple[int, int] | None:
+    """Rank and code of a process that a signal ended: those that fail with it fail for want of it. SIGTERM is the launcher's own."""
+    text = launcher.read_text(encoding="utf-8", errors="replace")
+    failures = [(int(one["rank"]), int(one["code"])) for one in _FAILURE.finditer(text)]
+    killed = [failure for failure in failures if failure[1] < 0 and failure[1] != -signal.SIGTERM]
+    return killed[0] if killed else None
 
 
 def _signal_name(number: int) -> str:

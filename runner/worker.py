@@ -92,4 +92,10 @@ def _appender(path: Path) -> Listener:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    _code = main(Path(sys.argv[1]))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if _code == 0:
+        # The result is on the disk. Threads of libraries that still run would end an ordinary exit with an abort now and then.
+        os._exit(_code)
+    sys.exit(_code)
