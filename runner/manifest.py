@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -82,17 +83,20 @@ class Manifest:
     def from_json(cls, text: str) -> Manifest:
         """Parse `to_json`; raises ValueError, KeyError or TypeError on anything else."""
         row = json.loads(text)
-        outputs = {
-            name: StoredOutput(
-                **{**out, "files": tuple(StoredFile(**file) for file in out["files"])}
-            )
-            for name, out in row["outputs"].items()
-        }
+        outputs = outputs_of_rows(row["outputs"])
         return cls(**{**row, "outputs": outputs, "refers": tuple(row["refers"])})
 
     def to_json(self) -> str:
         """As text."""
         return pretty_json(asdict(self))
+
+
+def outputs_of_rows(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, StoredOutput]:
+    """Outputs by name, as `asdict` wrote them; raises KeyError or TypeError on anything else."""
+    return {
+        name: StoredOutput(**{**row, "files": tuple(StoredFile(**file) for file in row["files"])})
+        for name, row in rows.items()
+    }
 
 
 def stored_output(

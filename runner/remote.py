@@ -12,7 +12,7 @@ from kpod.runner.canonical import pretty_json
 from kpod.runner.config import build_config, config_to_json
 from kpod.runner.events import Events, Listener
 from kpod.runner.interrupt import StopRequest
-from kpod.runner.manifest import StoredFile, StoredOutput
+from kpod.runner.manifest import StoredOutput, outputs_of_rows
 from kpod.runner.outside import Found, Outside
 from kpod.runner.plan import Content, Unit
 from kpod.runner.recipe import Placement, RecipeStage
@@ -153,10 +153,5 @@ class Result:
     def from_json(cls, text: str) -> Result:
         """Parse `to_json`."""
         row = json.loads(text)
-        outputs = {
-            name: StoredOutput(
-                **{**out, "files": tuple(StoredFile(**file) for file in out["files"])}
-            )
-            for name, out in row["outputs"].items()
-        }
+        outputs = outputs_of_rows(row["outputs"])
         return cls(**{**row, "outputs": outputs, "refers": tuple(row["refers"])})

@@ -32,7 +32,7 @@ from kpod.stages.student._tally import Tally
 from kpod.stages.student._validate import Validate
 from kpod.stages.student._watch import Sums, Tell, Watch
 from tests.chain import Chain, recipe
-from tests.faults.test_processes import together
+from tests.ranks import together
 from tests.stages.fakes import FakeContext, FakePlacement
 from tests.stages.tiny_models import Tiny, tiny_files
 from tests.stages.tiny_training import EXAMPLES, training
