@@ -16,6 +16,7 @@ from kpod.stages._lm.decoding import (
     HasStopText,
     Row,
 )
+from kpod.stages._lm.length_runs import cheapest_runs
 from kpod.stages._lm.waiting_rows import WaitingRows
 
 if TYPE_CHECKING:
@@ -148,22 +149,8 @@ def length_groups(
     Returns:
         Indices into `lengths`, shortest run first; every index once.
     """
-    order = sorted(range(len(lengths)), key=lambda index: (lengths[index], index))
-    cost = [0.0] + [0.0] * len(order)
-    first_of = [0] * (len(order) + 1)
-    for stop in range(1, len(order) + 1):
-        longest = lengths[order[stop - 1]]
-        most_prompts = max(1, most_tokens // longest)
-        starts = range(max(0, stop - most_prompts), stop)
-        cost[stop], first_of[stop] = min(
-            (cost[start] + (stop - start) * longest + call_tokens, start) for start in starts
-        )
-    groups: list[list[int]] = []
-    stop = len(order)
-    while stop:
-        groups.append(order[first_of[stop] : stop])
-        stop = first_of[stop]
-    return groups[::-1]
+    sides = [(0, length) for length in lengths]
+    return cheapest_runs(sides, most_tokens=most_tokens, run_tokens=call_tokens)
 
 
 def _stop_text_test(tokenizer: PreTrainedTokenizerBase, stop: Sequence[str]) -> HasStopText | None:
