@@ -9,7 +9,7 @@ export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= passive
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: demo install test test-all bench soak base lint schema clean smollm2
+.PHONY: demo install test test-all test-gpu bench soak base lint schema clean smollm2
 
 demo: install  ## environment, install, and the main job on the embedded default
 	$(BIN)/kpod-run recipes/quickstart.yaml
@@ -24,6 +24,8 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 .typecheck/kpod:  # mypy finds folder F as kpod.F
 	mkdir -p .typecheck && ln -sfn .. .typecheck/kpod
 
+# A GPU is no part of what these check: the same here and on a machine that has one.
+test test-all: export CUDA_VISIBLE_DEVICES :=
 test: install  ## the fast tier: under 4 minutes on 2 cores
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow and not bench and not gpu"
 
@@ -31,6 +33,9 @@ test-all: install  ## kills, crash points, all recipes; with coverage
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not bench and not gpu" --cov=runner --cov=stages --cov-branch --cov-report=
 	$(BIN)/python -m coverage report --include='runner/*' --fail-under=95 --skip-covered | tail -n 4
 	$(BIN)/python -m coverage report --include='stages/*' --fail-under=85 --skip-covered | tail -n 4
+
+test-gpu: install  ## on a machine with a GPU: its own tests, and those of all stages with their models on it
+	KPOD_TEST_DEVICE=cuda $(BIN)/python -m pytest -n 4 --dist worksteal -m "not bench" tests/stages
 
 soak: install  ## the kills again and again
 	for turn in 1 2 3 4 5; do $(BIN)/python -m pytest -n 2 tests/faults || exit 1; done

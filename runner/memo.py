@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from kpod.runner import wal
 from kpod.runner.canonical import digest_of
 from kpod.runner.errors import KpodError
 
@@ -92,8 +93,7 @@ class Memo:
 
 
 def _connect(path: Path | str) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, timeout=60, isolation_level=None)
-    connection.execute("PRAGMA journal_mode=WAL")
+    connection = wal.connect(path)
     connection.execute("PRAGMA synchronous=OFF")
     connection.execute(
         "CREATE TABLE IF NOT EXISTS facts (topic TEXT, name TEXT, value TEXT, PRIMARY KEY (topic, name))"

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 # SQLite allows 32,766 variables in a statement since 3.32; half of that leaves room.
 _CHUNK = 16_000
-_BUSY_S = 60.0
 # Pages of 4 KiB in the log before it is synced into the file. Measured on 10,000 requests: 0.43 ms of wall time a request at
 # SQLite's default of 1,000, 0.29 ms at 8,000, where the log is 32 MB; this is between.
 _CHECKPOINT_PAGES = 4000
@@ -59,11 +58,10 @@ class SharedFile:
     def connection(self) -> sqlite3.Connection:
         """The open connection, in autocommit; the file and its tables are made where they are not there."""
         if self._connection is None:
-            import sqlite3
+            from kpod.runner import wal
 
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            connection = sqlite3.connect(self._path, timeout=_BUSY_S, isolation_level=None)
-            connection.execute("PRAGMA journal_mode=WAL")
+            connection = wal.connect(self._path)
             connection.execute("PRAGMA synchronous=NORMAL")
             connection.execute(f"PRAGMA wal_autocheckpoint={_CHECKPOINT_PAGES}")
             for statement in _SCHEMA.split(";"):

@@ -26,16 +26,14 @@ _COPIES = 3
 
 def take_apart(model: Any, *, precision: str, probe_ids: tuple[int, ...]) -> Parts:
     """As `parts.take_apart`, with faster norms and adapters where they pay; `restore_norms` undoes both."""
-    device = next(model.parameters()).device
-    is_fast = precision == "fp32" and device.type == "cpu"
-    return take_model_apart(
-        model, precision=precision, probe_ids=probe_ids, prepare=_make_fast if is_fast else None
-    )
+    device = next(model.parameters()).device.type
 
+    def make_fast(model: Any) -> None:
+        if device == "cuda" or precision == "fp32":
+            use_fast_norms(model, device=device)
+        use_fast_adapters(model)
 
-def _make_fast(model: Any) -> None:
-    use_fast_norms(model)
-    use_fast_adapters(model)
+    return take_model_apart(model, precision=precision, probe_ids=probe_ids, prepare=make_fast)
 
 
 def backward(student: Parts, batch: Batch, *, denominator: float) -> torch.Tensor:

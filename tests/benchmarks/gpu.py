@@ -1,31 +1,41 @@
-"""Training on a GPU: tokens a second and share of the matmul peak, beside TRL and Unsloth.
+"""Training on a GPU: tokens a second, share of the matmul peak and memory, beside TRL and Unsloth.
 
-    python tests/benchmarks/gpu.py [--only SHAPE ...] [--steps 20] [--json FILE]
+    python tests/benchmarks/gpu.py [--only SHAPE ...] [--steps 10] [--pairs 5] [--unsloth DIR] [--json FILE]
 
 Shapes of Qwen2.5 with random weights, LoRA r 16 on all linear layers, batch 16 of 512 tokens, half of them targets: 0.5B and 1.5B in
-bf16, 7B in nf4. Wall seconds of the second of two trainings; the first one warms up. TRL has its defaults and trains without packing;
-Unsloth is only measured where it is installed. Where there is no CUDA device this prints "not run: no GPU".
+bf16, 7B in nf4. Everyone trains in a process of its own, which loads the model once, trains once to warm up and then `pairs` times;
+medians of wall seconds. TRL has its defaults, and again without activation checkpointing, and trains without packing. Unsloth
+needs older libraries than ours: DIR is a folder of packages that its process reads first; without it, it is only measured where it is
+installed. Memory is the most that tensors took; the forecast is that of student.causal_lm, without the CUDA context.
+Where there is no CUDA device this prints "not run: no GPU".
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import logging
+import os
+import statistics
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tests.benchmarks import training_models as models
 from tests.benchmarks import training_peers as peers
 
 BATCH_SIZE = 16
+LENGTH = 512
 RANK = 16
+WHO = ("ours", "trl", "trl_without_checkpointing", "unsloth")
 
 
 class Shape(NamedTuple):
@@ -59,13 +69,10 @@ SHAPES = {
 }
 
 
-def write_model(shape: Shape, folder: Path) -> Any:
-    """Random weights in bf16 and a tokenizer, as a located model folder."""
+def write_model(shape: Shape, folder: Path) -> None:
+    """Random weights in bf16 and a tokenizer."""
     import torch
     from transformers import Qwen2Config, Qwen2ForCausalLM
-
-    from kpod.stages._lm.artifact import ModelFiles
-    from kpod.stages._lm.checkpoint_folder import checkpoint_spec
 
     config = Qwen2Config(
         hidden_size=shape.width, num_hidden_layers=shape.layers, num_attention_heads=shape.heads,
@@ -73,51 +80,65 @@ def write_model(shape: Shape, folder: Path) -> Any:
         max_position_embeddings=4096, tie_word_embeddings=shape.is_tied, dtype=torch.bfloat16,
     )  # fmt: skip
     torch.manual_seed(0)
+    torch.set_default_dtype(torch.bfloat16)
     with torch.device("cuda"):
-        model = Qwen2ForCausalLM(config).to(torch.bfloat16)
+        model = Qwen2ForCausalLM(config)
+    torch.set_default_dtype(torch.float32)
     model.save_pretrained(str(folder))
     models.words(folder).save_pretrained(str(folder))
     del model
     torch.cuda.empty_cache()
+
+
+def located(folder: Path) -> Any:
+    """The model that `write_model` wrote."""
+    from kpod.stages._lm.artifact import ModelFiles
+    from kpod.stages._lm.checkpoint_folder import checkpoint_spec
+
     return ModelFiles(folder, None, checkpoint_spec(folder, is_pointer=False), "qwen2")
 
 
-def make_task(shape: Shape, files: Any, *, num_steps: int) -> models.Task:
-    """Sequences of 512 random tokens, and a model with a fresh adapter for each training."""
-    from kpod.stages._lm.loading import load_lm, load_quantised, load_tokenizer
+def make_task(shape: Shape, folder: Path, *, num_steps: int, who: str) -> models.Task:
+    """Sequences of 512 random tokens, and one model with an adapter, trained on from reading to reading."""
+    from transformers import AutoTokenizer
+
+    model = unsloth_model(shape, folder) if who == "unsloth" else own_model(shape, folder)
+    examples = models.random_examples(
+        num_steps * BATCH_SIZE, prompt=(LENGTH // 2, LENGTH // 2), completion=(LENGTH // 2, LENGTH // 2),
+        vocabulary=shape.vocabulary,
+    )  # fmt: skip
+    return models.Task(
+        lambda: model, AutoTokenizer.from_pretrained(folder), examples, BATCH_SIZE, learning_rate=2e-4,
+        precision="bf16",
+    )  # fmt: skip
+
+
+def own_model(shape: Shape, folder: Path) -> Any:
+    """As student.causal_lm loads it."""
+    from kpod.stages._lm.loading import load_lm, load_quantised
     from kpod.stages._lm.quantised import make_trainable
     from kpod.stages.student._adapter import Lora, add_lora
 
-    def fresh() -> Any:
-        if shape.is_nf4:
-            model = load_quantised(files, "nf4", precision="bf16", device="cuda")
-            make_trainable(model)
-        else:
-            model = load_lm(files, precision="bf16", device="cuda")
-        return add_lora(model, Lora(rank=RANK, alpha=2.0 * RANK), seed=0)
-
-    examples = models.random_examples(
-        num_steps * BATCH_SIZE, prompt=(256, 256), completion=(256, 256), vocabulary=shape.vocabulary
-    )  # fmt: skip
-    return models.Task(
-        fresh, load_tokenizer(files), examples, BATCH_SIZE, learning_rate=2e-4, precision="bf16"
-    )
+    files = located(folder)
+    if shape.is_nf4:
+        model = load_quantised(files, "nf4", precision="bf16", device="cuda")
+        make_trainable(model)
+    else:
+        model = load_lm(files, precision="bf16", device="cuda")
+    return add_lora(model, Lora(rank=RANK, alpha=2.0 * RANK), seed=0)
 
 
-def unsloth_task(task: models.Task, folder: Path, *, is_nf4: bool) -> models.Task:
-    """The same sequences, the model and its adapter made by Unsloth, trained by the SFTTrainer that it patches."""
+def unsloth_model(shape: Shape, folder: Path) -> Any:
+    """The model and its adapter made by Unsloth, which also patches the SFTTrainer that trains it."""
     from unsloth import FastLanguageModel
 
-    def fresh() -> Any:
-        model, _ = FastLanguageModel.from_pretrained(
-            str(folder), max_seq_length=1024, load_in_4bit=is_nf4, dtype=None
-        )
-        names = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-        return FastLanguageModel.get_peft_model(
-            model, r=RANK, lora_alpha=2 * RANK, lora_dropout=0, target_modules=names
-        )
-
-    return task._replace(model=fresh)
+    model, _ = FastLanguageModel.from_pretrained(
+        str(folder), max_seq_length=2 * LENGTH, load_in_4bit=shape.is_nf4, dtype=None
+    )
+    names = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+    return FastLanguageModel.get_peft_model(
+        model, r=RANK, lora_alpha=2 * RANK, lora_dropout=0, target_modules=names
+    )
 
 
 def peak_flops() -> float:
@@ -144,32 +165,82 @@ def step_flops(shape: Shape, task: models.Task) -> float:
     return 4 * (layers * task.num_tokens + shape.width * shape.vocabulary * targets)
 
 
-def measure(shape: Shape, root: Path, *, num_steps: int) -> dict[str, Any]:
-    """Tokens a second and share of peak of everyone who is installed."""
-    files = write_model(shape, root / "model")
-    task = make_task(shape, files, num_steps=num_steps)
-    runs: dict[str, Callable[[], peers.Run]] = {
-        "ours": lambda: peers.run_ours(task, clock=synchronised)
+def forecast_gb(shape: Shape, folder: Path) -> float:
+    """What student.causal_lm foretells for these settings, without what a process has before its first tensor."""
+    from kpod.stages.student._adapter import Lora
+    from kpod.stages.student._memory import forecast
+    from kpod.stages.student._shape import read_shape
+
+    files = located(folder)
+    told = forecast(
+        read_shape(files.weights, files.spec), method="lora", lora=Lora(rank=RANK), precision="nf4" if shape.is_nf4 else "bf16",
+        compute="bf16", optimizer="adamw", micro_batch_tokens=BATCH_SIZE * LENGTH, is_checkpointing=False, longest=LENGTH,
+        device="cuda",
+    )  # fmt: skip
+    return (told.total - told.libraries) / 1e9
+
+
+def measure(shape: Shape, folder: Path, who: str, *, num_steps: int, num_pairs: int) -> None:
+    """One of those who are compared, in this process; prints what it found as one line."""
+    import torch
+
+    task = make_task(shape, folder, num_steps=num_steps, who=who)
+
+    def run() -> peers.Run:
+        if who == "ours":
+            return peers.run_ours(task, clock=synchronised, micro_batch_tokens=BATCH_SIZE * LENGTH)
+        is_checkpointing = who != "trl_without_checkpointing"
+        return peers.run_trl(
+            task, folder / "out", is_checkpointing=is_checkpointing, clock=synchronised, use_cpu=False
+        )  # fmt: skip
+
+    run()
+    seconds = [run().seconds for _ in range(num_pairs)]
+    used_gb = torch.cuda.max_memory_allocated() / 1e9
+    median = statistics.median(seconds)
+    found = {
+        "tokens_per_s": round(task.num_tokens / median),
+        "slowest_and_fastest": [round(task.num_tokens / bound(seconds)) for bound in (max, min)],
+        "share_of_peak": round(step_flops(shape, task) / median / peak_flops(), 3),
+        "peak_gb": round(used_gb, 2),
     }
-    if find_spec("trl") is not None:
-        runs["trl"] = lambda: peers.run_trl(
-            task, root / "out", is_checkpointing=True, clock=synchronised, use_cpu=False
-        )
-    if find_spec("unsloth") is not None:
-        theirs = unsloth_task(task, root / "model", is_nf4=shape.is_nf4)
-        runs["unsloth"] = lambda: peers.run_trl(
-            theirs, root / "out", is_checkpointing=True, clock=synchronised, use_cpu=False
-        )
-    peak = peak_flops()
-    found = {}
-    for name, run in runs.items():
-        run()
-        seconds = run().seconds
-        found[name] = {
-            "tokens_per_s": round(task.num_tokens / seconds),
-            "share_of_peak": round(step_flops(shape, task) / seconds / peak, 3),
-        }
-    return {**found, "peak_tflops": round(peak / 1e12, 1)}
+    if who == "ours":
+        found["forecast_gb"] = round(forecast_gb(shape, folder), 2)
+    print(json.dumps(found), flush=True)
+
+
+def compare(shape: Shape, root: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """Everyone who is installed, each in a process of its own."""
+    write_model(shape, root / "model")
+    found: dict[str, Any] = {}
+    for who in options.who:
+        environment = dict(os.environ)
+        if who == "unsloth":
+            if options.unsloth is None and find_spec("unsloth") is None:
+                continue
+            first = [str(options.unsloth)] if options.unsloth else []
+            environment["PYTHONPATH"] = os.pathsep.join([*first, environment.get("PYTHONPATH", "")])
+        elif who != "ours" and find_spec("trl") is None:
+            continue
+        words = [
+            "--only",
+            shape_name(shape),
+            "--steps",
+            str(options.steps),
+            "--pairs",
+            str(options.pairs),
+        ]
+        done = subprocess.run(
+            [sys.executable, __file__, *words, "--measure", who, str(root / "model")],
+            stdout=subprocess.PIPE, text=True, env=environment,
+        )  # fmt: skip
+        found[who] = json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 else "failed"
+    return found
+
+
+def shape_name(shape: Shape) -> str:
+    """By which `--only` knows it."""
+    return next(name for name, known in SHAPES.items() if known is shape)
 
 
 def synchronised() -> float:
@@ -184,21 +255,37 @@ def main() -> int:
     """Measure what was asked for, where there is a device."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--only", nargs="+", choices=list(SHAPES), default=list(SHAPES))
-    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--who", nargs="+", choices=WHO, default=WHO)
+    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--unsloth", type=Path, default=None, help="a folder of packages")
+    parser.add_argument("--measure", nargs=2, metavar=("WHO", "MODEL"), help="in this process")
     parser.add_argument("--json", type=Path, default=None)
     options = parser.parse_args()
+    if options.measure and options.measure[0] == "unsloth":
+        import unsloth  # noqa: F401 - before any other library
     import torch
 
     if not torch.cuda.is_available():
         print("not run: no GPU")
         return 0
-    found: dict[str, Any] = {"device": torch.cuda.get_device_name()}
+    for library in ("transformers", "trl", "datasets"):
+        logging.getLogger(library).setLevel(logging.ERROR)
+    if options.measure:
+        who, folder = options.measure
+        shape = SHAPES[options.only[0]]
+        measure(shape, Path(folder), who, num_steps=options.steps, num_pairs=options.pairs)
+        return 0
+    found: dict[str, Any] = {
+        "device": torch.cuda.get_device_name(),
+        "peak_tflops": round(peak_flops() / 1e12, 1),
+    }
     for name in options.only:
         with tempfile.TemporaryDirectory(prefix="kpod-bench-") as folder:
-            found[name] = measure(SHAPES[name], Path(folder), num_steps=options.steps)
-        print(json.dumps({name: found[name]}, indent=2, sort_keys=True), flush=True)
+            found[name] = compare(SHAPES[name], Path(folder), options)
+        print(json.dumps({name: found[name]}, indent=2), flush=True)
     if options.json is not None:
-        options.json.write_text(json.dumps(found, sort_keys=True) + "\n", encoding="utf-8")
+        options.json.write_text(json.dumps(found) + "\n", encoding="utf-8")
     return 0
 
 

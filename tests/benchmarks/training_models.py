@@ -57,11 +57,12 @@ def half_b(root: Path, *, num_steps: int, layers: int) -> Task:
     """Qwen2.5-0.5B: width 896, 14 heads, 2 of them for keys, vocabulary 151,936, tied; LoRA r 8 on all linear layers."""
     from kpod.stages.student._adapter import Lora
 
+    precision = own_precision(896)
     return Task(
-        with_lora(lambda: random_qwen2(layers=layers), Lora(rank=8, alpha=16.0)), words(root),
+        with_lora(lambda: held(random_qwen2(layers=layers), precision), Lora(rank=8, alpha=16.0)), words(root),
         # Mean 123 tokens, 46 % of them targets: SVAMP with GPT-3.5's rationales in the cot template.
         random_examples(num_steps * 4, prompt=(33, 100), completion=(28, 85), vocabulary=151_936),
-        batch_size=4, learning_rate=2e-4, precision=own_precision(896),
+        batch_size=4, learning_rate=2e-4, precision=precision,
     )  # fmt: skip
 
 
@@ -121,10 +122,11 @@ def t5(root: Path, *, num_steps: int, layers: int) -> Task:
     """Flan-T5-base: width 768, 12 heads, feed-forward 2048, vocabulary 32,128; LoRA r 16 on all linear layers."""
     from kpod.stages.student._adapter import Lora
 
+    precision = own_precision(768)
     return Task(
-        with_lora(lambda: random_t5(layers=layers), Lora(rank=16, alpha=32.0)), words(root),
+        with_lora(lambda: held(random_t5(layers=layers), precision), Lora(rank=16, alpha=32.0)), words(root),
         random_examples(num_steps * 16, prompt=(33, 100), completion=(28, 85), vocabulary=32_000),
-        batch_size=16, learning_rate=5e-4, precision=own_precision(768),
+        batch_size=16, learning_rate=5e-4, precision=precision,
     )  # fmt: skip
 
 
@@ -141,6 +143,13 @@ def with_lora(make: Callable[[], Any], lora: Any) -> Callable[[], Any]:
         return add_lora(copy.deepcopy(made[0], memo=frozen), lora, seed=0)
 
     return copy_of_it
+
+
+def held(model: Any, precision: str) -> Any:
+    """A frozen model in the precision that `loading.load_lm` would hold it in."""
+    import torch
+
+    return model.to(torch.bfloat16) if precision == "bf16" else model
 
 
 def random_qwen2(*, layers: int) -> Any:

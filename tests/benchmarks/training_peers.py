@@ -24,7 +24,9 @@ class Run(NamedTuple):
 Clock = Callable[[], float]
 
 
-def run_ours(task: Task, *, clock: Clock = time.process_time) -> Run:
+def run_ours(
+    task: Task, *, clock: Clock = time.process_time, micro_batch_tokens: int = 4096
+) -> Run:
     """Our loop; checkpoints off as in the others."""
     from kpod.stages.student._batches import StepPlan
     from kpod.stages.student._loop import train
@@ -44,7 +46,7 @@ def run_ours(task: Task, *, clock: Clock = time.process_time) -> Run:
         name="constant", peak=task.learning_rate, warmup_frac=0.0, num_steps=plan.num_steps
     )
     training = Training(
-        plan=plan, schedule=schedule, normalise="targets", weight_decay=0.0, grad_clip=1.0, micro_batch_tokens=4096,
+        plan=plan, schedule=schedule, normalise="targets", weight_decay=0.0, grad_clip=1.0, micro_batch_tokens=micro_batch_tokens,
         checkpoint_every_s=1e9,
     )  # fmt: skip
     ctx = FakeContext(config=None)

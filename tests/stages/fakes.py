@@ -10,6 +10,7 @@ test finds. `root` (a tmp_path) is asked for only where a test wants folders to 
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -28,7 +29,7 @@ RecordT = TypeVar("RecordT", bound=Record)
 class FakePlacement:
     """Where the work is done; the tests' own, so that a change of the real one breaks no stage test."""
 
-    device: str = "cpu"
+    device: str = os.environ.get("KPOD_TEST_DEVICE", "cpu")
     threads: int | None = 1
     processes: int = 1
 

@@ -78,6 +78,30 @@ def test_output_and_gradients_equal_those_of_peft(
         torch.testing.assert_close(one, other, rtol=1e-6, atol=2e-6 * float(other.abs().max()))
 
 
+def test_over_half_precision_weights_it_is_peft_under_autocast_but_for_rounding() -> None:
+    model = adapted(has_bias=True)
+    with torch.no_grad():
+        model.base_model.model[0].base_layer.to(torch.bfloat16)
+    hidden, upstream = torch.randn(6, 7).bfloat16(), torch.randn(6, 5).bfloat16()
+
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        expected = outcome(model, hidden, upstream)
+        use_fast_adapters(model)
+        assert fast_layers(model)
+        actual = outcome(model, hidden, upstream)
+
+    assert [value.dtype for value in actual] == [
+        torch.bfloat16,
+        torch.bfloat16,
+        torch.float32,
+        torch.float32,
+    ]
+    for one, other in zip(actual, expected, strict=True):
+        torch.testing.assert_close(
+            one.float(), other.float(), rtol=0.02, atol=0.02 * float(other.abs().max())
+        )
+
+
 def test_gradients_are_those_of_the_formula_in_double_precision() -> None:
     from kpod.stages.student._low_rank import _linear
 
@@ -103,7 +127,7 @@ def test_what_is_more_than_two_matrices_is_left_to_peft(settings_of_peft: dict[s
     assert fast_layers(model) == []
 
 
-def test_half_precision_and_second_adapters_are_left_to_peft() -> None:
+def test_half_precision_adapters_and_second_ones_are_left_to_peft() -> None:
     half, two = adapted().to(torch.bfloat16), adapted()
     two.add_adapter("second", LoraConfig(r=2, target_modules=["0"]))
 

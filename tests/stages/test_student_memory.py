@@ -26,7 +26,7 @@ from kpod.stages.student._settings import Config
 from kpod.stages.student._shape import Shape, guessed_shape, read_shape, shape_of_config
 from kpod.stages.student._shortage import MemoryPlan, plan_memory, told_shortage
 from kpod.stages.student.causal_lm import CausalLm
-from tests.stages.fakes import FakeContext
+from tests.stages.fakes import FakeContext, FakePlacement
 from tests.stages.tiny_models import Tiny, tiny_files, tiny_model
 
 # Qwen2.5-7B and -0.5B, as their config.json and safetensors have it.
@@ -202,7 +202,7 @@ def test_tokens_that_the_recipe_names_stay(tmp_path: Path) -> None:
 def plan(config: Config, *, longest: int = 200) -> tuple[MemoryPlan, dict[str, Any]]:
     """Of a model of 0.5 billion weights, which is nowhere."""
     files = ModelFiles(Path("nowhere"), None, HALF_B, "half-b")
-    ctx: Any = FakeContext(config=config)
+    ctx: Any = FakeContext(config=config, placement=FakePlacement(device="cpu"))
     return plan_memory(ctx, files, config, longest), ctx.notes
 
 
@@ -286,7 +286,7 @@ def test_a_student_stage_notes_its_memory_and_refuses_before_it_loads_the_model(
     def run(config: Config) -> dict[str, Any]:
         ctx: Any = FakeContext(
             config=config, inputs={"questions": [question], "rationales": [rationale]},
-            models={"model": tiny_model()},
+            models={"model": tiny_model()}, placement=FakePlacement(device="cpu"),
         )  # fmt: skip
         CausalLm().run(ctx)
         return ctx.notes  # type: ignore[no-any-return]

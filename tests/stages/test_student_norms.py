@@ -40,7 +40,7 @@ def test_output_and_gradients_equal_those_of_transformers(
         norm.weight.copy_(torch.randn(width, generator=generator))
 
     expected = outcome(norm, hidden, upstream)
-    use_fast_norms(norm)
+    use_fast_norms(norm, device="cpu")
     actual = outcome(norm, hidden, upstream)
 
     for one, other in zip(actual, expected, strict=True):
@@ -48,10 +48,30 @@ def test_output_and_gradients_equal_those_of_transformers(
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4 * float(other.abs().max()))
 
 
+@pytest.mark.parametrize("held", [torch.float32, torch.bfloat16])
+def test_a_gpus_norm_gives_what_transformers_gives_in_the_precision_of_its_input(held: Any) -> None:
+    norm: Any = Qwen3RMSNorm(32).to(held)
+    torch.manual_seed(0)
+    torch.nn.init.normal_(norm.weight)
+    hidden, upstream = torch.randn(2, 2, 5, 32).to(torch.bfloat16)
+
+    expected = outcome(norm, hidden, upstream.to(held))
+    use_fast_norms(norm, device="cuda")
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        actual = outcome(norm, hidden, upstream)
+
+    assert actual[0].dtype == torch.bfloat16
+    for one, other in zip(actual, expected, strict=True):
+        # bf16 has 8 bits; a weight's gradient is a sum of 10
+        torch.testing.assert_close(
+            one.float(), other.float(), rtol=0.02, atol=0.02 * float(other.abs().max())
+        )
+
+
 def test_a_frozen_weight_gets_no_gradient() -> None:
     norm: Any = Qwen3RMSNorm(4)
     norm.weight.requires_grad_(False)
-    use_fast_norms(norm)
+    use_fast_norms(norm, device="cpu")
     hidden = torch.ones(2, 4, requires_grad=True)
 
     norm(hidden).sum().backward()
@@ -65,7 +85,7 @@ def test_after_training_a_model_is_as_transformers_made_it(architecture: Any) ->
     model: Any = load_causal_lm(tiny_files(architecture), precision="fp32", device="cpu")
     norms = [module for module in model.modules() if type(module).__name__.endswith("RMSNorm")]
 
-    use_fast_norms(model)
+    use_fast_norms(model, device="cpu")
     assert all("forward" in vars(norm) for norm in norms)
     restore_norms(model)
 

@@ -21,6 +21,7 @@ from kpod.stages.student._schedule import Schedule
 from kpod.stages.student._settings import OptimizerName
 from kpod.stages.student._training import Training
 from kpod.stages.student.causal_lm import CausalLm
+from tests.stages.fakes import FakePlacement
 from tests.stages.test_student_causal_lm import FAST, context, student_bytes
 from tests.stages.tiny_models import tiny_files
 
@@ -127,7 +128,8 @@ def test_8_bits_learn_about_as_much_as_32() -> None:
 
 
 def test_paging_on_a_cpu_is_told_and_not_done() -> None:
-    ctx = context(replace(FAST, optimizer="paged_adamw_8bit", max_steps=1))
+    config = replace(FAST, optimizer="paged_adamw_8bit", max_steps=1)
+    ctx = context(config, placement=FakePlacement(device="cpu"))
     CausalLm().run(ctx)
 
     said = "paged_adamw_8bit ran as adamw_8bit: paging means nothing on a CPU"
