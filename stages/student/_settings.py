@@ -130,6 +130,11 @@ class Config:
         Volatile(),
     ] = 60.0
 
+    @property
+    def computes_in_bf16(self) -> bool:
+        """Whether products are made in bf16, once every `auto` is resolved."""
+        return (self.compute if self.precision in QUANTISED else self.precision) == "bf16"
+
     def __post_init__(self) -> None:
         is_quantised = self.precision in QUANTISED
         if is_quantised and self.method == "full":

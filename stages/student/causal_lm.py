@@ -15,9 +15,11 @@ class CausalLm(Student):
     """A language model trained on the questions that have a verified rationale."""
 
     uses = "student.causal_lm"
-    version = 3
+    version = 4
 
     @classmethod
     def version_of(cls, config: Config) -> int | None:
-        """Version 3 changed how a LoRA's products are summed; what trains whole comes out as under version 2."""
-        return cls.version if config.method == "lora" else 2
+        """Version 4 changed what computes in bf16, version 3 how a LoRA's products are summed; the rest comes out as under version 2."""
+        if config.computes_in_bf16:
+            return cls.version
+        return 3 if config.method == "lora" else 2

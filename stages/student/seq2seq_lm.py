@@ -15,9 +15,11 @@ class Seq2SeqLm(Student):
     """An encoder-decoder trained on the questions that have a verified rationale."""
 
     uses = "student.seq2seq_lm"
-    version = 2
+    version = 3
 
     @classmethod
     def version_of(cls, config: Config) -> int | None:
-        """Version 2 changed how a LoRA's products are summed; what trains whole comes out as under version 1."""
-        return cls.version if config.method == "lora" else 1
+        """As of student.causal_lm; all that trains whole comes out as under version 1."""
+        if config.method == "full":
+            return 1
+        return cls.version if config.computes_in_bf16 else 2

@@ -18,8 +18,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
 # First: it sets one thread before torch is imported.
-from training import Task, lower_bound, make_task, run_ours
+from tests.benchmarks.training import lower_bound
+from tests.benchmarks.training_models import Task, quickstart
+from tests.benchmarks.training_peers import run_ours
 
 GOAL = 1.05
 
@@ -45,7 +49,7 @@ def main() -> int:
 
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory(prefix="kpod-bench-") as folder:
-        plain = make_task(Path(folder), num_steps=options.steps)
+        plain = quickstart(Path(folder), num_steps=options.steps)
         tasks = {"plain": plain, "method": with_method(plain)}
         seconds: dict[str, list[float]] = {name: [] for name in tasks}
         for pair in range(options.pairs + 1):

@@ -24,12 +24,11 @@ def main() -> None:
     parser.add_argument("--rounds", default="7")
     parser.add_argument("--pairs", default="5")
     arguments = parser.parse_args()
+    peers = arguments.peers.resolve()  # measurements run in folders of their own
     print(
         f"{datetime.now(UTC):%Y-%m-%d}  {platform.platform()}  {os.cpu_count()} CPUs  load {os.getloadavg()[0]:.1f}"
     )
-    search = os.pathsep.join(
-        filter(None, [str(arguments.peers / "trl"), os.environ.get("PYTHONPATH", "")])
-    )
+    search = os.pathsep.join(filter(None, [str(peers / "trl"), os.environ.get("PYTHONPATH", "")]))
     environment = {
         **os.environ,
         "OMP_NUM_THREADS": "1",
@@ -38,7 +37,7 @@ def main() -> None:
     }
     missed = []
     for name, words in (
-        ("noop.py", ["--peers", str(arguments.peers / "bin"), "--rounds", arguments.rounds]),
+        ("noop.py", ["--peers", str(peers / "bin"), "--rounds", arguments.rounds]),
         ("training.py", ["--pairs", arguments.pairs]),
         ("inputs.py", []),
         ("method_loss.py", []),

@@ -1,8 +1,7 @@
-"""Students, texts and memory on a real CUDA device; `make test-gpu` runs these where there is one."""
+"""Students and texts on a real CUDA device; `make test-gpu` runs these where there is one."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from kpod.runner import Interrupted, StageError
+from kpod.runner import Interrupted
 from kpod.runner.capability import read_capability
 from kpod.stages._lm.loading import load_lm
 from kpod.stages._lm.precision import resolve_student_precision
@@ -82,26 +81,6 @@ def test_a_training_that_was_stopped_ends_as_one_that_was_not(tmp_path: Path) ->
 
     for name, value in whole.items():
         torch.testing.assert_close(resumed[name], value, rtol=1e-5, atol=1e-6)
-
-
-@pytest.fixture
-def little_memory() -> Iterator[None]:
-    """50 MB of the device for this process."""
-    total = torch.cuda.get_device_properties(0).total_memory
-    torch.cuda.empty_cache()
-    torch.cuda.set_per_process_memory_fraction(50e6 / total)
-    yield
-    torch.cuda.set_per_process_memory_fraction(1.0)
-
-
-@pytest.mark.usefixtures("little_memory")
-def test_memory_that_runs_out_is_told_with_the_forecast_and_ways_out() -> None:
-    model = load_lm(tiny_files(), precision="fp32", device="cuda")
-    filler = torch.empty(int(40e6), dtype=torch.uint8, device="cuda")
-    with pytest.raises(StageError, match=r"(?s)out of memory: .*forecast: .*\nset "):
-        trained(LORA)
-    assert model is not None
-    assert filler.numel() == int(40e6)
 
 
 def test_greedy_texts_are_those_of_a_cpu(tmp_path: Path) -> None:
