@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from kpod.runner.notebook import load, open_run
     from kpod.runner.record import (
         Assignment,
+        Breakpoint,
         Curriculum,
         Difficulty,
         Finish,
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
     from kpod.runner.significance import SEEDS_NEEDED, holm, mcnemar
     from kpod.runner.source import HubRepository, LocalFile, PackageFile, Source
     from kpod.runner.stage import Input, Output, Stage, View
+    from kpod.runner.visible import visible_text
 
 _HOMES = {
     "kpod.runner.archive": ("Archive",),
@@ -78,14 +80,15 @@ _HOMES = {
     "kpod.runner.ledger": ("Ledger", "LedgerTotals", "Price"),
     "kpod.runner.notebook": ("load", "open_run"),
     "kpod.runner.record": (
-        "Assignment", "Curriculum", "Difficulty", "Finish", "Kind", "Metric", "Model", "Prediction", "Question",
-        "Rationale", "Record", "TokenWeights", "Usage", "content_id",
+        "Assignment", "Breakpoint", "Curriculum", "Difficulty", "Finish", "Kind", "Metric", "Model", "Prediction",
+        "Question", "Rationale", "Record", "TokenWeights", "Usage", "content_id",
     ),
     "kpod.runner.seeds": ("Method", "Series", "compare_all", "series_of"),
     "kpod.runner.session": ("Session",),
     "kpod.runner.significance": ("SEEDS_NEEDED", "holm", "mcnemar"),
     "kpod.runner.source": ("HubRepository", "LocalFile", "PackageFile", "Source"),
     "kpod.runner.stage": ("Input", "Output", "Stage", "View"),
+    "kpod.runner.visible": ("visible_text",),
 }  # fmt: skip
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
@@ -95,6 +98,7 @@ __all__ = [
     "Assignment",
     "Batchable",
     "BatchRequest",
+    "Breakpoint",
     "Budget",
     "BudgetReached",
     "compare_all",
@@ -156,6 +160,7 @@ __all__ = [
     "TokenWeights",
     "Usage",
     "View",
+    "visible_text",
     "Volatile",
     "Writer",
 ]

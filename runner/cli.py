@@ -20,6 +20,7 @@ COMMANDS = {
     "report": "render a run's report again",
     "diff": "compare two runs: values, environment, outputs, scores",
     "rerun": "run an archived run again",
+    "accept": "let a stage's result stand although its code or a library changed, if a part made again is the same",
     "resume": "go on with a run that did not come to its end",
     "sweep": "run a recipe under several settings and seeds",
     "inspect-batch": "show the tokens, labels and weights that a student trains on",
@@ -88,7 +89,9 @@ def _run_command(name: str, words: list[str]) -> int:
     except KpodError as error:
         if isinstance(error, StageCrashed):
             _print_cause(error)
-        print(error, file=sys.stderr)
+        from kpod.runner.visible import visible_text
+
+        print(visible_text(str(error)), file=sys.stderr)
         return int(error.exit_code)
     except KeyboardInterrupt:
         print(
@@ -105,4 +108,7 @@ def _print_cause(error: Exception) -> None:
     import traceback
 
     if error.__cause__ is not None:
-        traceback.print_exception(error.__cause__)
+        from kpod.runner.visible import visible_text
+
+        lines = traceback.format_exception(error.__cause__)
+        print(visible_text("".join(lines)), file=sys.stderr, end="")

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 from kpod.runner.recipe import Recipe
+from kpod.runner.visible import visible_text
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -16,12 +17,12 @@ if TYPE_CHECKING:
 
 def say(text: str = "") -> None:
     """Print a line for the person."""
-    print(text, flush=True)
+    print(visible_text(text), flush=True)
 
 
 def complain(text: str) -> None:
     """Print a line about something that is wrong."""
-    print(text, file=sys.stderr, flush=True)
+    print(visible_text(text), file=sys.stderr, flush=True)
 
 
 def json_listener(row: dict[str, Any]) -> None:
@@ -53,7 +54,7 @@ class RunConsole:
 
     def _line(self, text: str) -> None:
         self._clear()
-        self._stream.write(text.rstrip() + "\n")
+        self._stream.write(visible_text(text).rstrip() + "\n")
         self._stream.flush()
 
     def _clear(self) -> None:
@@ -73,7 +74,7 @@ class RunConsole:
                 progress.MofNCompleteColumn(), progress.TextColumn("{task.fields[facts]}", markup=False), progress.TimeRemainingColumn(),
                 console=Console(file=self._stream), transient=True, refresh_per_second=5,
             )  # fmt: skip
-            self._bar.add_task(text, total=None, facts="")
+            self._bar.add_task(visible_text(text), total=None, facts="")
             self._bar.start()
         return self._bar
 
@@ -107,7 +108,7 @@ class RunConsole:
             for name, value in row.items()
             if isinstance(value, float) and name not in {"done", "total", "seconds_left"}
         ]
-        said = "  ".join([row["unit"], *facts])
+        said = visible_text("  ".join([row["unit"], *facts]))
         bar = self._live_line(row["id"])
         bar.update(bar.task_ids[0], completed=row["done"], total=row["total"], facts=said)
 

@@ -26,7 +26,7 @@ from kpod.runner.forecast import Forecast, Forecasting
 from kpod.runner.interrupt import StopRequest
 from kpod.runner.launch import check_placements, execute_stage, spent_cpu_s
 from kpod.runner.manifest import Manifest
-from kpod.runner.plan import Assessment, Content, Planner, Unit, read_recent
+from kpod.runner.plan import Assessment, Content, Planner, Unit, read_recent, write_preimage
 from kpod.runner.running import Running
 from kpod.runner.stage import Stage
 from kpod.runner.store import Entry, Store
@@ -163,7 +163,8 @@ class Execution:
             entry = None if is_forced else self.store.get(assessment.key)
             if entry is not None:
                 return replace(assessment, entry=entry), "shared"
-            self._write_preimage(assessment)
+            assert assessment.image is not None
+            write_preimage(self.store, assessment.key, assessment.image)
             return replace(assessment, entry=self._make(assessment, is_forced=is_forced)), "run"
 
     def _with_sound_inputs(self, assessment: Assessment) -> Assessment:
@@ -265,12 +266,6 @@ class Execution:
             events=self.events, stop=self.stop, key=assessment.key, run_name=self.run_name, budget=self.budget,
             retry_refused=self.planner.retry_refused,
         )  # fmt: skip
-
-    def _write_preimage(self, assessment: Assessment) -> None:
-        assert assessment.key is not None
-        path = self.store.root / "preimages" / assessment.key[:2] / f"{assessment.key}.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self.store.disk.replace_text(path, pretty_json(assessment.image))
 
     def _remember(self) -> None:
         """Note which keys this recipe's units have now, so that the next plan can say what changed."""

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from kpod.runner.canonical import pretty_json
 from kpod.runner.capability import Capability
 from kpod.runner.environment import package_versions
 from kpod.runner.errors import Position, Problem, SettingError
@@ -277,6 +278,13 @@ def read_recent(store: Store, recipe_name: str) -> dict[str, str]:
     except (OSError, ValueError):
         return {}
     return recent
+
+
+def write_preimage(store: Store, key: str, image: Mapping[str, Any]) -> None:
+    """Keep what a key was made from."""
+    path = store.root / "preimages" / key[:2] / f"{key}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    store.disk.replace_text(path, pretty_json(image))
 
 
 def read_preimage(store: Store, key: str) -> dict[str, Any] | None:

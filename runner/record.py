@@ -229,6 +229,22 @@ class Prediction(Record):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Breakpoint(Record):
+    """Where a wrong answer breaks: the first step of the question's own solution that a model could not make by itself.
+
+    Args:
+        model: content id of the model.
+        num_steps: steps of the solution, >= 2.
+        broken_step: counted from 1, < num_steps: the fewest steps that, once given, let the model end right; None: none do.
+    """
+
+    question_id: str
+    model: str
+    num_steps: int
+    broken_step: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Metric(Record):
     """Scores of one model on one set of questions.
 

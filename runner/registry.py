@@ -29,6 +29,7 @@ STAGES = {
     "difficulty.step_count": "StepCount",
     "difficulty.weighted_nll": "WeightedNll",
     "evaluate.accuracy": "Accuracy",
+    "evaluate.first_error": "FirstError",
     "filter.verified": "Verified",
     "model.from_config": "FromConfig",
     "model.pretrained": "Pretrained",

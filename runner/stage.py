@@ -122,6 +122,8 @@ class Stage(_Described[ConfigT]):
             machine or with another number of threads; external: everything, others answer.
         parallel: whether several processes may run it together (`placement.processes`): all of them call `run`, only the
             first (RANK 0) writes outputs and checkpoints.
+        by_question: whether what it makes of a question depends on that question's records alone, so that a few questions
+            show what it makes of all of them (`kpod accept`).
     """
 
     version: ClassVar[int | None] = None
@@ -129,6 +131,7 @@ class Stage(_Described[ConfigT]):
     libraries: ClassVar[tuple[str, ...]] = ()
     determinism: ClassVar[Determinism] = "hardware"
     parallel: ClassVar[bool] = False
+    by_question: ClassVar[bool] = False
 
     @classmethod
     def inputs(cls) -> dict[str, Input[Any]]:

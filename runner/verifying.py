@@ -100,14 +100,30 @@ def _verify(
         return Verification(unit=name, output=output, verdict="diverged", first=said)
     if stored.digest == made.digest:
         return Verification(unit=name, output=output, verdict="bit-identical")
+    sides = (before.output_path(old, output), after.output_path(new, output))
+    is_folder = old.manifest.outputs[output].num_records is None
+    verdict, largest, first = compared(*sides, is_folder=is_folder, aliases=aliases)
+    return Verification(unit=name, output=output, verdict=verdict, largest=largest, first=first)
+
+
+def compared(
+    old: Path, new: Path, *, is_folder: bool, aliases: Mapping[str, str] | None = None
+) -> tuple[Verdict, float, str]:
+    """A verdict on two makings of one output, the largest relative difference of floats, and where they differ.
+
+    Args:
+        old: a file of records, or a folder.
+        new: the same, made again.
+        is_folder: which.
+        aliases: digests that stand for one another, because what they name is numerically equal.
+    """
+    differ = _folder_differences if is_folder else _record_differences
     try:
-        sides = (before.output_path(old, output), after.output_path(new, output))
-        is_folder = old.manifest.outputs[output].num_records is None
-        differences = (_folder_differences if is_folder else _record_differences)(*sides, aliases)
-        largest = max(differences, default=0.0)
+        largest = max(differ(old, new, aliases or {}), default=0.0)
     except _DivergedError as diverged:
-        return Verification(unit=name, output=output, verdict="diverged", first=str(diverged))
-    return Verification(unit=name, output=output, verdict="numerically equal", largest=largest)
+        return "diverged", 0.0, str(diverged)
+    is_same = not is_folder and old.read_bytes() == new.read_bytes()
+    return "bit-identical" if is_same else "numerically equal", largest, ""
 
 
 def _record_differences(old: Path, new: Path, aliases: Mapping[str, str]) -> Iterator[float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +78,7 @@ def _planned(path: Path, arguments: Namespace) -> list[dict[str, Any]]:
             if old and item.image
             else []
         )
+        since += _accepted(item.entry.manifest.notes if item.entry else {})
         rows.append(
             {
                 "name": item.unit.name, "stage": item.unit.stage.id, "uses": item.unit.stage.uses, "status": item.status,
@@ -93,10 +94,23 @@ def _archived(arguments: Namespace) -> list[dict[str, Any]]:
         {
             "name": unit.name, "stage": unit.stage, "uses": unit.uses, "status": unit.status, "reason": unit.reason,
             "key": unit.manifest.key, "image": unit.manifest.preimage,
-            "since": [f"made {unit.manifest.made_at} by {unit.manifest.made_by} in {unit.manifest.seconds:.1f} s"],
+            "since": [
+                f"made {unit.manifest.made_at} by {unit.manifest.made_by} in {unit.manifest.seconds:.1f} s",
+                *_accepted(unit.manifest.notes),
+            ],
         }
         for unit in archive.units.values()
     ]  # fmt: skip
+
+
+def _accepted(notes: Mapping[str, Any]) -> list[str]:
+    """That a result was made by other code, where `kpod accept` let it stand."""
+    kept = notes.get("accepted")
+    if not kept:
+        return []
+    return [
+        f"accepted {kept['at']}: {kept['because']} ({kept['changed']}; made again: {kept['made_again']}: {kept['verdict']})"
+    ]
 
 
 def _image_lines(image: dict[str, Any]) -> Iterator[str]:

@@ -80,6 +80,7 @@ class Accuracy(Stage[Config]):
 
     uses = "evaluate.accuracy"
     version = 1
+    by_question = True
     libraries = ("peft", "torch", "transformers")
     models = Input(Model, each=True)
     questions = Input(Question, role="test")

@@ -120,6 +120,7 @@ class Local(Stage[Config]):
     uses = "teacher.local"
     version = 1
     seeded = "data"
+    by_question = True
     libraries = ("peft", "torch", "transformers")
     model = Input(Model)
     questions = Input(Question, role="train")
