@@ -19,10 +19,14 @@ from kpod.runner.errors import KpodError, nearest
 from kpod.runner.events import read_events
 from kpod.runner.manifest import Manifest
 from kpod.runner.record import Metric, Prediction, Record
-from kpod.runner.seal import is_whole
+from kpod.runner.seal import ADVICE, check_file, other_form, read_facts
 
 FORMAT = 1
 RecordT = TypeVar("RecordT", bound=Record)
+
+
+class OtherRecord(KpodError, TypeError):
+    """A line of an archived output is no record of the type that is read: another type, or that of another kpod."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +57,7 @@ class Archive:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._sound: set[Path] = set()
 
     @property
     def name(self) -> str:
@@ -78,7 +83,7 @@ class Archive:
         if last is None:
             return "unfinished"
         verb = "failed" if last["event"] == "run_failed" else "stopped"
-        return f"{verb}: {' '.join(str(last['reason']).split())}"
+        return f"{verb}: {' '.join(str(last.get('reason', 'no reason was written')).split())}"
 
     @cached_property
     def facts(self) -> dict[str, Any]:
@@ -87,52 +92,59 @@ class Archive:
         Raises:
             KpodError: the run is not complete, of another version, or changed afterwards.
         """
-        path = self.folder / "run.json"
-        if not path.exists():
+        if not self.is_complete:
             raise KpodError(
                 f"{self.name} did not come to its end ({self.end}); the same command continues it"
             )
-        facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if facts.get("format") != FORMAT:
-            raise KpodError(
-                f"{self.name} has archive format {facts.get('format')}, this kpod reads {FORMAT}"
-            )
-        if not is_whole(facts):
-            raise KpodError(
-                f"{self.name}: run.json is not what it was when the run ended; nothing in it can be trusted\n"
-                "take it from a copy, or run the recipe again: what is stored is found"
-            )
-        return facts
+        return read_facts(self.folder, version=FORMAT)
 
     @cached_property
     def units(self) -> dict[str, ArchivedUnit]:
         """The units of the run, in the order in which they ran."""
-        return {
-            row["name"]: ArchivedUnit(
-                **{**row, "manifest": Manifest.from_json(json.dumps(row["manifest"]))}
-            )
-            for row in self.facts["units"]
-        }
+        try:
+            return {
+                row["name"]: ArchivedUnit(
+                    **{**row, "manifest": Manifest.from_json(json.dumps(row["manifest"]))}
+                )
+                for row in self.facts["units"]
+            }
+        except (TypeError, KeyError, AttributeError) as error:
+            raise KpodError(other_form(self.name, str(error))) from None
 
     @cached_property
     def origins(self) -> dict[str, str]:
         """Where each value of the recipe came from, by dotted name."""
-        origins: dict[str, str] = json.loads(
-            (self.folder / "origins.json").read_text(encoding="utf-8")
-        )
+        path = self.checked("origins.json")
+        try:
+            origins: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError:
+            raise KpodError(f"{path} is cut or overwritten\n{ADVICE}") from None
         return origins
 
     @cached_property
     def resolved(self) -> dict[str, Any]:
         """The resolved recipe."""
         plain: dict[str, Any] = document.plain(
-            document.load_document(self.folder / "resolved.yaml")
+            document.load_document(self.checked("resolved.yaml"))
         )
         return plain
 
+    def checked(self, name: str) -> Path:
+        """Where a small file of the run lies (recipe.yaml, resolved.yaml, origins.json), once it is known to be what it was.
+
+        Raises:
+            KpodError: it is gone, or was changed after the run ended.
+        """
+        digest = self.facts.get("files", {}).get(name) if self.is_complete else None
+        return self._as_it_was(self.folder / name, digest)
+
     def events(self) -> Iterator[dict[str, Any]]:
         """What happened, in order."""
-        return read_events(self.folder / "events.jsonl")
+        return (
+            row
+            for row in read_events(self.folder / "events.jsonl")
+            if isinstance(row, dict) and "event" in row
+        )
 
     def output_path(self, unit: ArchivedUnit, output: str) -> Path:
         """Where an output lies in the archive."""
@@ -145,22 +157,37 @@ class Archive:
         """The records of an archived output.
 
         Raises:
-            KpodError: the file is gone from the archive.
+            KpodError: the file is gone from the archive, or is not what it was.
+            OtherRecord: it holds records of another type.
         """
-        return map(record.from_row, self.rows(unit, output))
+        for number, row in enumerate(self.rows(unit, output), 1):
+            try:
+                one = record.from_row(row)
+            except (TypeError, KeyError, ValueError) as error:
+                raise OtherRecord(
+                    f"{self.output_path(unit, output)}: record {number} is no {record.__name__} of this kpod: {error}\n"
+                    "read it with the kpod that wrote it, or run its recipe again"
+                ) from None
+            yield one
 
     def rows(self, unit: ArchivedUnit, output: str) -> Iterator[dict[str, Any]]:
         """As `read`, each record as the JSON object that it is stored as."""
         import orjson
 
-        path = self.output_path(unit, output)
-        if not path.exists():
-            raise KpodError(
-                f"{path} is gone from the archive; run the same command again to put it back"
-            )
+        files = unit.manifest.outputs[output].files
+        path = self._as_it_was(
+            self.output_path(unit, output), files[0].sha256 if len(files) == 1 else None
+        )
         with path.open("rb") as lines:
             for line in lines:
                 yield orjson.loads(line)
+
+    def _as_it_was(self, path: Path, digest: str | None) -> Path:
+        """The path of a file that is there and has its digest, where one is known; each is read through once."""
+        if path not in self._sound:
+            check_file(path, digest)
+            self._sound.add(path)
+        return path
 
     def predictions(self, arm: str) -> list[Prediction]:
         """What an evaluated arm said to every question."""
@@ -217,7 +244,7 @@ def find_run(name: str, runs: Path) -> Archive:
     Raises:
         KpodError: there is none, or several.
     """
-    if Path(name).is_dir() and (Path(name) / "resolved.yaml").exists():
+    if _is_run(Path(name)):
         return Archive(Path(name).absolute())
     archives = list_runs(runs)
     if name == "last":
@@ -234,21 +261,34 @@ def find_run(name: str, runs: Path) -> Archive:
         raise KpodError(
             f"'{name}' fits {len(fitting)} runs\nallowed: {', '.join(a.name for a in fitting[-8:])}"
         )
-    raise KpodError(
-        f"there is no run '{name}' in {runs}\n{nearest(name, [a.name for a in archives]) or 'kpod runs lists them'}"
-    )
+    hint = nearest(name, [a.name for a in archives]) or "kpod runs lists them"
+    raise KpodError(f"there is no run '{name}' in {runs}\n{hint}")
 
 
 def list_runs(runs: Path) -> list[Archive]:
-    """All runs of a folder, the oldest first."""
-    if not runs.is_dir():
+    """All runs of a folder, the oldest first; what else lies there is none.
+
+    Raises:
+        KpodError: the folder may not be read.
+    """
+    try:
+        names = list(runs.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
         return []
-    folders = (
-        path
-        for path in runs.iterdir()
-        if not path.name.startswith(".") and (path / "resolved.yaml").exists()
-    )
+    except OSError as error:
+        said = (error.strerror or str(error)).lower()
+        raise KpodError(
+            f"the runs folder {runs} cannot be read: {said}\nname another one with --runs DIR"
+        ) from None
+    folders = (path for path in names if not path.name.startswith(".") and _is_run(path))
     return [Archive(path) for path in sorted(folders, key=_age)]
+
+
+def _is_run(folder: Path) -> bool:
+    try:
+        return (folder / "resolved.yaml").is_file()
+    except OSError:  # it may not be looked into, or is no name of a folder at all
+        return False
 
 
 def _age(folder: Path) -> tuple[str, int, str]:

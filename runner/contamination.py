@@ -138,6 +138,13 @@ def _pairs(planner: Planner) -> list[Pair]:
 
 def _wires(planner: Planner, role: str) -> list[Wire]:
     """The outputs that are read as training questions by those who learn or teach, or as test questions by anyone."""
+    known = planner.question_wires
+    if role not in known:
+        known[role] = _find_wires(planner, role)
+    return known[role]
+
+
+def _find_wires(planner: Planner, role: str) -> list[Wire]:
     found: dict[Wire, None] = {}
     for stage in planner.recipe.stages.values():
         if role == "test" or stage.uses.startswith(_LEARNERS):

@@ -80,7 +80,12 @@ class Assessment:
 
 
 class Planner:
-    """Judges the units of one recipe against one store."""
+    """Judges the units of one recipe against one store.
+
+    Attributes:
+        known: the contents of outputs, as far as they are known.
+        question_wires: outputs that are read as questions, by role; the recipe stands still, so contamination.py asks once.
+    """
 
     def __init__(
         self,
@@ -98,6 +103,7 @@ class Planner:
         self.retry_refused = retry_refused
         self.units = [unit for stage in recipe.stages.values() for unit in units_of(stage)]
         self.known: dict[Wire, dict[str, Content]] = {}
+        self.question_wires: dict[str, list[Wire]] = {}
         self._learned: set[str] = set()
         self._packages = package_versions(store.memo)
         self._recent = read_recent(store, recipe.name)

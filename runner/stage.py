@@ -7,8 +7,9 @@ reports come from here. Source of the shape: DESIGN 4.
 from __future__ import annotations
 
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
 
@@ -73,10 +74,14 @@ class Output(Generic[RecordT]):
         self.name = name
 
 
-def _declared(stage: type) -> Iterator[tuple[str, Any]]:
-    """What the bodies of a class and its bases hold, the bases' first."""
-    for base in reversed(stage.__mro__):
-        yield from vars(base).items()
+@cache
+def _sockets(stage: type) -> tuple[dict[str, Input[Any]], dict[str, Output[Any]]]:
+    """Inputs and outputs that the bodies of a class and its bases hold, the bases' first; wiring asks again and again."""
+    declared = [item for base in reversed(stage.__mro__) for item in vars(base).items()]
+    return (
+        {name: value for name, value in declared if isinstance(value, Input)},
+        {name: value for name, value in declared if isinstance(value, Output)},
+    )
 
 
 def _config_class(stage: type) -> type:
@@ -136,12 +141,12 @@ class Stage(_Described[ConfigT]):
     @classmethod
     def inputs(cls) -> dict[str, Input[Any]]:
         """Inputs by name, in the order of the file; those of a base class first."""
-        return {name: value for name, value in _declared(cls) if isinstance(value, Input)}
+        return dict(_sockets(cls)[0])
 
     @classmethod
     def outputs(cls) -> dict[str, Output[Any]]:
         """Outputs by name, in the order of the file; those of a base class first."""
-        return {name: value for name, value in _declared(cls) if isinstance(value, Output)}
+        return dict(_sockets(cls)[1])
 
     @classmethod
     def sources(cls, config: ConfigT) -> Mapping[str, Source]:  # noqa: ARG003 - for subclasses

@@ -10,7 +10,9 @@ import re
 
 # C0 but tab and line feed, DEL and C1; embeddings, overrides and isolates; surrogates, which no UTF-8 holds. A carriage
 # return before a line feed ends a line as the line feed alone does.
-_OBEYED = re.compile("\r(?=\n)|[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_OBEYED = re.compile(
+    "\r(?=\n)|[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
 # Unicode has a picture of every C0 character, from U+2400 on, and one of DEL.
 _PICTURES = {**{chr(code): chr(0x2400 + code) for code in range(0x20)}, "\x7f": "\N{SYMBOL FOR DELETE}"}  # fmt: skip
 

@@ -58,6 +58,11 @@ class Wiring:
 
     def __init__(self, stages: Mapping[str, Unwired], *, views: Iterable[str] = ()) -> None:
         self.stages = stages
+        self._outputs = [
+            (Wire(stage_id, name), output)
+            for stage_id, unwired in sorted(stages.items())
+            for name, output in unwired.stage.outputs().items()
+        ]
         self.views = frozenset(views)
         self.problems: list[Problem] = []
         self.wires: dict[str, Wires] = {}
@@ -174,11 +179,7 @@ class Wiring:
 
     def _fitting(self, wanted: Input[Any], *, but: str) -> list[Wire]:
         return [
-            Wire(stage_id, name)
-            for stage_id, unwired in sorted(self.stages.items())
-            if stage_id != but
-            for name, output in unwired.stage.outputs().items()
-            if _fits(wanted, output)
+            wire for wire, output in self._outputs if wire.stage != but and _fits(wanted, output)
         ]
 
     def _superseded(self, *, reader: str) -> set[Wire]:

@@ -176,6 +176,8 @@ class _Speaker:
 
         The steps are the tokens that a curriculum gives a student of them.
         """
+        if not cases:
+            return []
         pairs = [(case.solution.text, case.question.answer or "") for case in cases]
         completions = encode_completions(self._tokenizer, self._prompt, pairs)
         rows = []
@@ -189,6 +191,8 @@ class _Speaker:
         self, prompts: Sequence[Sequence[int]], questions: Sequence[Question]
     ) -> list[GeneratedText]:
         """What the model says to each, with the question that each is about."""
+        if not prompts:
+            return []
         config = self._ctx.config
         assert config.precision != "auto", "the runner resolves precision before a stage runs"
         requests = [

@@ -28,5 +28,5 @@ def asked(question: Question | None, id_: str) -> Asked:
         id=id_,
         text=shortened(question.text),
         choices=tuple(shortened(choice) for choice in question.choices or ()),
-        gold=question.answer,
+        gold=None if question.answer is None else shortened(question.answer),
     )

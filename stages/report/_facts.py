@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from kpod.stages.report._clean import CleanSet, read_clean
 from kpod.stages.report._costs import StageRow, Totals, read_stages, totals
 from kpod.stages.report._data import DataSet, Yield, read_data_sets, read_yields
+from kpod.stages.report._errors import Errors, read_errors
 from kpod.stages.report._headline import Headline, headline, no_evaluation
 from kpod.stages.report._journeys import Sample, read_journeys
 from kpod.stages.report._ladder import Ladder, read_ladder
@@ -33,6 +34,7 @@ class Report:
         samples: journeys through the first test set, and through the others.
         taught: rationales that a student learned from.
         clean: accuracy on test questions that no training question looks like, where the run compared them.
+        errors: right answers by number of steps, and the step that breaks first, where the run can tell.
         ladder: from the teachers' samples to what the filters kept, with what each rung cost.
         method: what weights, difficulty, clusters and curriculum did, where the run has such stages.
         format: version of report.json.
@@ -43,6 +45,7 @@ class Report:
     primary: tuple[str, ...]
     test_sets: tuple[TestSet, ...]
     clean: tuple[CleanSet, ...]
+    errors: Errors
     students: tuple[Student, ...]
     data_sets: tuple[DataSet, ...]
     yields: tuple[Yield, ...]
@@ -73,6 +76,7 @@ def read_report(archive: Archive) -> Report:
         primary=tuple(archive.facts["primary"]),
         test_sets=tuple(each.facts for each in scored),
         clean=read_clean(archive, scored),
+        errors=read_errors(archive, scored),
         students=read_students(archive),
         data_sets=read_data_sets(archive),
         yields=read_yields(archive),

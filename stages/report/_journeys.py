@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from kpod.runner import Prediction, Question, content_id
 from kpod.stages.report._asked import Asked, asked
-from kpod.stages.report._passage import Passage, passage
+from kpod.stages.report._passage import Passage, passage, shortened
 from kpod.stages.report._wired import find_questions, sources_of
 
 if TYPE_CHECKING:
@@ -24,6 +24,21 @@ Change = Literal["fixed", "broken", "both wrong", "both right", "wrong", "right"
 _NUM_QUESTIONS = 12
 # Twelve arms on twelve questions would be a book.
 _MOST_ARMS = 6
+
+
+class Cast(NamedTuple):
+    """The arms that a page follows through a test set.
+
+    Args:
+        baseline, other: the arms that "fixed" and "broken" speak of; equal where there is one arm.
+        shown: these two and others, in the order of the test set.
+        num_left_out: arms that are not shown.
+    """
+
+    baseline: str
+    other: str
+    shown: tuple[str, ...]
+    num_left_out: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,26 +84,43 @@ class Sample:
 
 def read_journeys(archive: Archive, scored: Scored) -> Sample | None:
     """A sample of a test set's questions; None where no predictions are kept."""
+    cast = cast_of(scored)
+    if cast is None:
+        return None
+    groups: dict[Change, list[str]] = {}
+    for question, change in changes_of(scored, cast).items():
+        groups.setdefault(change, []).append(question)
+    chosen = _spread(groups)
+    return Sample(
+        test_set=scored.facts.name,
+        baseline=cast.baseline,
+        other=cast.other,
+        num_arms_left_out=cast.num_left_out,
+        sizes={change: len(ids) for change, ids in sorted(groups.items(), key=in_order)},
+        journeys=_told(archive, scored, chosen, cast.shown),
+    )
+
+
+def cast_of(scored: Scored) -> Cast | None:
+    """Whom to follow; None where no predictions are kept."""
     arms = [arm.name for arm in scored.facts.arms]
     primary = [arm.name for arm in scored.facts.arms if arm.is_primary]
     baseline, other = arms[0], primary[-1] if len(primary) > 1 else arms[-1]
-    before, after = scored.verdicts[baseline], scored.verdicts[other]
-    if not before:
+    if not scored.verdicts[baseline]:
         return None
-    groups: dict[Change, list[str]] = {}
-    for question in sorted(before, key=lambda id_: content_id("journey", id_)):
-        change = _change(before[question], after.get(question), is_alone=baseline == other)
-        groups.setdefault(change, []).append(question)
-    chosen = _spread(groups)
-    shown = list(dict.fromkeys([baseline, other, *arms]))[:_MOST_ARMS]
-    return Sample(
-        test_set=scored.facts.name,
-        baseline=baseline,
-        other=other,
-        num_arms_left_out=len(arms) - len(shown),
-        sizes={change: len(ids) for change, ids in sorted(groups.items(), key=_order)},
-        journeys=_told(archive, scored, chosen, [arm for arm in arms if arm in shown]),
-    )
+    followed = list(dict.fromkeys([baseline, other, *arms]))[:_MOST_ARMS]
+    shown = tuple(arm for arm in arms if arm in followed)
+    return Cast(baseline, other, shown, len(arms) - len(shown))
+
+
+def changes_of(scored: Scored, cast: Cast) -> dict[str, Change]:
+    """What became of every question between the two arms, in the order of a hash of the ids."""
+    before, after = scored.verdicts[cast.baseline], scored.verdicts[cast.other]
+    is_alone = cast.baseline == cast.other
+    return {
+        id_: _change(before[id_], after.get(id_), is_alone=is_alone)
+        for id_ in sorted(before, key=lambda id_: content_id("journey", id_))
+    }
 
 
 _ORDER: tuple[Change, ...] = (
@@ -96,7 +128,8 @@ _ORDER: tuple[Change, ...] = (
 )  # fmt: skip
 
 
-def _order(item: tuple[Change, object]) -> int:
+def in_order(item: tuple[Change, object]) -> int:
+    """The place of a sort of change among all."""
     return _ORDER.index(item[0])
 
 
@@ -113,7 +146,7 @@ def _change(before: bool | None, after: bool | None, *, is_alone: bool) -> Chang
 def _spread(groups: Mapping[Change, Sequence[str]]) -> dict[str, Change]:
     """As many of each sort as there are, in turn, up to the number wanted; the sorts in their order."""
     longest = max((len(ids) for ids in groups.values()), default=0)
-    ordered = sorted(groups.items(), key=_order)
+    ordered = sorted(groups.items(), key=in_order)
     turns = [
         (ids[turn], change) for turn in range(longest) for change, ids in ordered if turn < len(ids)
     ]
@@ -154,7 +187,7 @@ def _said(
                 text=passage(
                     prediction.text, question=questions.get(id_), answer=prediction.answer
                 ),
-                answer=prediction.answer,
+                answer=None if prediction.answer is None else shortened(prediction.answer),
                 rule=prediction.rule,
                 is_correct=prediction.is_correct,
                 num_tokens=prediction.num_tokens,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
+
+from kpod.stages.report._formats import count, plural
 
 # A note is a fact, not a file.
 _MOST_CHARACTERS = 160
@@ -35,9 +37,20 @@ def _flat(value: Any, name: str) -> Iterator[Note]:
 
 
 def _text(value: Any) -> str:
+    """A list in words: numbers as they are printed elsewhere, of objects only how many and of what."""
     if isinstance(value, list | tuple):
-        return ", ".join(str(item) for item in value) or "none"
+        if value and all(isinstance(item, Mapping) for item in value):
+            names = dict.fromkeys(str(name).replace("_", " ") for item in value for name in item)
+            return f"{plural(len(value), 'row')} with {', '.join(names)}"
+        return ", ".join(map(_item, value)) or "none"
     return str(value) if value != {} else "none"
+
+
+def _item(value: Any) -> str:
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return f"[{', '.join(map(_item, value))}]"
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return count(value) if is_number and math.isfinite(value) else str(value)
 
 
 def _cut(text: str) -> str:

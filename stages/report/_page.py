@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from functools import cache
+from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from jinja2 import Template
+    from markupsafe import Markup
+
+class Script(NamedTuple):
+    """The one script of a page.
+
+    Args:
+        text: markup that is safe.
+        digest: by which the page's content policy knows it; no other script runs.
+    """
+
+    text: Markup
+    digest: str
+
 
 _FILTERS = (
     "percent", "bounds", "duration", "count", "p_value", "points", "signed", "listed", "plural", "times", "thinned",
@@ -19,14 +34,27 @@ def page_text(template: str, *, facts: Any) -> str:
     """The page that a template makes of its facts; everything that is put into it is escaped."""
     from kpod.stages.report import _bars, _charts, _forest
 
-    return _template(template).render(report=facts, charts=_charts, bars=_bars, forest=_forest)
+    return _template(template).render(
+        report=facts, charts=_charts, bars=_bars, forest=_forest, script=_script()
+    )
+
+
+@cache
+def _script() -> Script:
+    from markupsafe import Markup
+
+    text = (Path(__file__).parent / "search.js.jinja").read_text(encoding="utf-8")
+    digest = b64encode(sha256(text.encode()).digest()).decode()
+    return Script(Markup(text), f"sha256-{digest}")  # noqa: S704 - a file of ours
 
 
 @cache
 def _template(name: str) -> Template:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+    from kpod.runner import visible_text
     from kpod.stages.report import _formats
+    from kpod.stages.report._worded import worded
 
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
@@ -34,7 +62,9 @@ def _template(name: str) -> Template:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=lambda value: visible_text(value) if type(value) is str else value,
     )
+    environment.filters["worded"] = worded
     for formatter in _FILTERS:
         environment.filters[formatter] = getattr(_formats, formatter)
     return environment.get_template(name)

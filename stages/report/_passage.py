@@ -39,14 +39,20 @@ def passage(text: str, *, question: Question | None, answer: str | None) -> Pass
         return Passage(before=shortened(text), answer="", after="")
     start, end = found.span
     return Passage(
-        before=shortened(text[:start]), answer=text[start:end], after=shortened(text[end:])
+        before=shortened(text[:start]), answer=shortened(text[start:end]), after=shortened(text[end:])
     )
 
 
-def shortened(text: str) -> str:
-    """The text, or its beginning and end with a word on how much is left out."""
-    if len(text) <= _MOST_CHARACTERS:
+def shortened(text: str, *, most: int = _MOST_CHARACTERS, tail: int = _TAIL) -> str:
+    """The text, or its beginning and end with a word on how much is left out.
+
+    Args:
+        text: any.
+        most: characters that are kept of a longer one.
+        tail: of these, how many from its end.
+    """
+    if len(text) <= most:
         return text
-    head = text[: _MOST_CHARACTERS - _TAIL]
-    left_out = len(text) - len(head) - _TAIL
-    return f"{head} [… {left_out:,} characters left out …] {text[-_TAIL:]}"
+    head = text[: most - tail]
+    left_out = len(text) - len(head) - tail
+    return f"{head} [… {left_out:,} characters left out …] {text[-tail:]}"
