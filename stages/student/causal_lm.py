@@ -19,7 +19,7 @@ class CausalLm(Student):
 
     @classmethod
     def version_of(cls, config: Config) -> int | None:
-        """Version 4 changed what computes in bf16, version 3 how a LoRA's products are summed; the rest comes out as under version 2."""
-        if config.computes_in_bf16:
+        """Version 4 changed what computes in bf16 or drops out, 3 how a LoRA's products are summed; the rest is as under version 2."""
+        if config.computes_in_bf16 or config.lora.dropout:
             return cls.version
         return 3 if config.method == "lora" else 2

@@ -22,4 +22,4 @@ class Seq2SeqLm(Student):
         """As of student.causal_lm; all that trains whole comes out as under version 1."""
         if config.method == "full":
             return 1
-        return cls.version if config.computes_in_bf16 else 2
+        return cls.version if config.computes_in_bf16 or config.lora.dropout else 2
