@@ -141,12 +141,12 @@ class Stage(_Described[ConfigT]):
     @classmethod
     def inputs(cls) -> dict[str, Input[Any]]:
         """Inputs by name, in the order of the file; those of a base class first."""
-        return dict(_sockets(cls)[0])
+        return dict(_sockets(cls)[0])  # type: ignore[arg-type]  # a class is hashable
 
     @classmethod
     def outputs(cls) -> dict[str, Output[Any]]:
         """Outputs by name, in the order of the file; those of a base class first."""
-        return dict(_sockets(cls)[1])
+        return dict(_sockets(cls)[1])  # type: ignore[arg-type]  # a class is hashable
 
     @classmethod
     def sources(cls, config: ConfigT) -> Mapping[str, Source]:  # noqa: ARG003 - for subclasses
