@@ -20,7 +20,8 @@ from kpod.runner.execute import Execution
 from kpod.runner.interrupt import StopRequest
 from kpod.runner.keys import changes
 from kpod.runner.launch import execute_stage
-from kpod.runner.plan import Assessment, read_preimage, read_recent, write_preimage
+from kpod.runner.plan import Assessment
+from kpod.runner.preimages import read_preimage, read_recent, write_preimage
 from kpod.runner.session import Session
 from kpod.runner.store import Entry, Store
 from kpod.runner.subset import contents_of, drawn, names_questions, question_ids, write_rows

@@ -26,7 +26,8 @@ from kpod.runner.forecast import Forecast, Forecasting
 from kpod.runner.interrupt import StopRequest
 from kpod.runner.launch import check_placements, execute_stage, spent_cpu_s
 from kpod.runner.manifest import Manifest
-from kpod.runner.plan import Assessment, Content, Planner, Unit, read_recent, write_preimage
+from kpod.runner.plan import Assessment, Content, Planner, Unit
+from kpod.runner.preimages import read_recent, write_preimage
 from kpod.runner.running import Running
 from kpod.runner.stage import Stage
 from kpod.runner.store import Entry, Store

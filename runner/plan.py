@@ -5,17 +5,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from kpod.runner.canonical import pretty_json
 from kpod.runner.capability import Capability
 from kpod.runner.environment import package_versions
 from kpod.runner.errors import Position, Problem, SettingError
 from kpod.runner.keys import changes, preimage, seed_of, stage_key
 from kpod.runner.outside import Found, HubSilent, Outside, SourceMissing
+from kpod.runner.preimages import read_preimage, read_recent
 from kpod.runner.recipe import Recipe, RecipeStage
 from kpod.runner.record import Model
 from kpod.runner.store import Entry, Store
@@ -274,30 +273,3 @@ def units_of(stage: RecipeStage) -> list[Unit]:
         return [Unit(stage, stage.wires)]
     name = each[0]
     return [Unit(stage, {**stage.wires, name: (wire,)}, wire) for wire in stage.wires[name]]
-
-
-def read_recent(store: Store, recipe_name: str) -> dict[str, str]:
-    """The keys that the units of a recipe of that name had last, by unit name."""
-    path = store.root / "recent" / f"{recipe_name}.json"
-    try:
-        recent: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return recent
-
-
-def write_preimage(store: Store, key: str, image: Mapping[str, Any]) -> None:
-    """Keep what a key was made from."""
-    path = store.root / "preimages" / key[:2] / f"{key}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    store.disk.replace_text(path, pretty_json(image))
-
-
-def read_preimage(store: Store, key: str) -> dict[str, Any] | None:
-    """The stored pre-image of a key; kept even where the entry is gone."""
-    path = store.root / "preimages" / key[:2] / f"{key}.json"
-    try:
-        image: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return image

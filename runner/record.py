@@ -230,12 +230,12 @@ class Prediction(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Breakpoint(Record):
-    """Where a wrong answer breaks: the first step of the question's own solution that a model could not make by itself.
+    """Where a wrong answer breaks: how much of the question's own solution a model has to be given until it ends right.
 
     Args:
         model: content id of the model.
         num_steps: steps of the solution, >= 2.
-        broken_step: counted from 1, < num_steps: the fewest steps that, once given, let the model end right; None: none do.
+        broken_step: counted from 1, < num_steps: the fewest first steps that, once given, let the model end right; None: none do.
     """
 
     question_id: str

@@ -13,7 +13,7 @@ from kpod.runner.commands._options import add_folders, run_options
 from kpod.runner.console import say
 from kpod.runner.errors import ExitCode, KpodError
 from kpod.runner.keys import changes
-from kpod.runner.plan import read_preimage, read_recent
+from kpod.runner.preimages import read_preimage, read_recent
 from kpod.runner.session import Session
 
 

@@ -17,11 +17,12 @@ from kpod.stages._lm.loading import (
     set_threads,
 )
 from kpod.stages._lm.parts import Parts, take_apart
+from kpod.stages._lm.steps import Span
 from kpod.stages._lm.token_weights import weights_by_rationale
 from kpod.stages.difficulty._facts import note_steps, total_difficulty
 from kpod.stages.difficulty._scored import Scored, check_lengths, encode_scored
 from kpod.stages.difficulty._step_nats import step_nats, tokens_by_step
-from kpod.stages.difficulty._steps import Span, steps_by_rationale
+from kpod.stages.difficulty._steps import steps_by_rationale
 
 if TYPE_CHECKING:
     from kpod.stages.difficulty.weighted_nll import Config, WeightedNll

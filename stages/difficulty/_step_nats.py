@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from kpod.stages._lm.steps import Span
     from kpod.stages.difficulty._scored import Scored
-    from kpod.stages.difficulty._steps import Span
 
 
 def step_nats(

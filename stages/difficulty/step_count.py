@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kpod.runner import Difficulty, Input, Output, Rationale, Stage
-from kpod.stages.difficulty._rule import Rule
+from kpod.stages._lm.steps import Rule
 
 if TYPE_CHECKING:
     from kpod.runner import Context

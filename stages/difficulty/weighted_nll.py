@@ -29,7 +29,7 @@ from kpod.runner import (
 )
 from kpod.stages._lm.precision import resolve_precision
 from kpod.stages._lm.prompts import PromptConfig
-from kpod.stages.difficulty._rule import Rule
+from kpod.stages._lm.steps import Rule
 
 if TYPE_CHECKING:
     from kpod.runner.capability import Capability

@@ -221,8 +221,8 @@ def _check_any(found: Sorted, num_questions: int) -> None:
     if not found.cases:
         raise StageError(
             f"none of {num_questions} questions has both a gold answer and a solution of two steps or more"
-            f" ({found.num_without_gold} have no gold answer, {found.num_without_solution} no solution,"
-            f" {found.num_of_one_step} one of a single step)\n"
+            f" (no gold answer: {found.num_without_gold}, no solution: {found.num_without_solution},"
+            f" a solution of one step: {found.num_of_one_step})\n"
             "allowed: data with worked solutions, such as data.gsm8k or data.word_problems\n"
             "map the solution column in the data stage, or take evaluate.first_error out of the recipe"
         )

@@ -2,9 +2,10 @@
 
 For each wrong question with a solution of s >= 2 steps the first c = 1 … s - 1 steps are given behind the prompt, as a
 progressive curriculum gives steps to a student (KPOD Sec. 3.4: before the model's own text; at the end of what an encoder
-reads), and the model goes on greedily. The smallest c after which it is right names the step that broke: it could not make
-that step by itself, and can go on once it has it. Only what the model writes itself is read for its answer. Source: our choice;
-the paper counts right answers alone.
+reads), and the model goes on greedily. The smallest c after which it is right names the step that broke: behind c - 1 steps it
+is wrong, and once it has step c it goes on by itself (an earlier step may have been wrong too). Where it is wrong behind all
+but the last step, no step is named: the last one breaks, or the answer. Only what the model writes itself is read for its
+answer. Source: our choice; the paper counts right answers alone.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from kpod.stages.report._headline import Headline, headline, no_evaluation
 from kpod.stages.report._journeys import Sample, read_journeys
 from kpod.stages.report._ladder import Ladder, read_ladder
 from kpod.stages.report._method import Method, read_method
+from kpod.stages.report._predictions import Listing, read_listings
 from kpod.stages.report._provenance import Provenance, read_provenance
 from kpod.stages.report._scores import TestSet, read_scores
 from kpod.stages.report._taught import Taught, draw_rationales, read_taught
@@ -32,6 +33,7 @@ class Report:
         headlines: one for each test set, in their order; one that says so where there is none.
         primary: arms of the comparison that the recipe names, its baseline first.
         samples: journeys through the first test set, and through the others.
+        listings: what the arms said to the questions of each test set, to be searched.
         taught: rationales that a student learned from.
         clean: accuracy on test questions that no training question looks like, where the run compared them.
         errors: right answers by number of steps, and the step that breaks first, where the run can tell.
@@ -51,6 +53,7 @@ class Report:
     yields: tuple[Yield, ...]
     ladder: Ladder
     samples: tuple[Sample, ...]
+    listings: tuple[Listing, ...]
     taught: tuple[Taught, ...]
     method: Method
     stages: tuple[StageRow, ...]
@@ -82,6 +85,7 @@ def read_report(archive: Archive) -> Report:
         yields=read_yields(archive),
         ladder=read_ladder(archive),
         samples=tuple(sample for sample in samples if sample is not None),
+        listings=read_listings(archive, scored),
         taught=read_taught(archive, drawn),
         method=read_method(archive, drawn),
         stages=stages,

@@ -6,17 +6,14 @@ the line with the answer are not reasoning. Source: Cobbe et al. 2021, arXiv 211
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kpod.runner import Input, Output, Question, Rationale, Stage, StageError
+from kpod.stages._lm.solutions import plain_solution
 
 if TYPE_CHECKING:
     from kpod.runner import Context
-
-_MARK = re.compile(r"<<[^<>\n]*>>")
-_ANSWER_LINE = re.compile(r"^[ \t]*####.*$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,8 +55,3 @@ class Reference(Stage[Config]):
         with ctx.write(self.rationales) as out:
             for rationale in rationales:
                 out.add(rationale)
-
-
-def plain_solution(solution: str) -> str:
-    """A solution without calculator marks and without the line that states the answer."""
-    return _ANSWER_LINE.sub("", _MARK.sub("", solution)).strip()

@@ -52,7 +52,7 @@ def make_task(root: Path, *, num_rationales: int) -> Task:
     from kpod.stages._lm.artifact import write_spec
     from kpod.stages._lm.checkpoint_folder import checkpoint_spec
     from kpod.stages._lm.sentencepiece_file import t5_tokenizer
-    from kpod.stages.teacher.reference import plain_solution
+    from kpod.stages._lm.solutions import plain_solution
 
     folder = root / "model"
     torch.manual_seed(0)

@@ -12,11 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kpod.runner import Difficulty, Rationale, StageError
+from kpod.stages._lm.solutions import plain_solution
+from kpod.stages._lm.steps import RuleName, step_spans
 from kpod.stages.difficulty._facts import num_decimals_kept, quantile
-from kpod.stages.difficulty._rule import RuleName
-from kpod.stages.difficulty._steps import step_spans
 from kpod.stages.difficulty.step_count import Config, StepCount
-from kpod.stages.teacher.reference import plain_solution
 from tests.stages.fakes import FakeContext
 
 DATA = Path(__file__).resolve().parents[2] / ".." / "shared" / "data"

@@ -32,10 +32,10 @@ from kpod.stages._lm.completions import encode_completion
 from kpod.stages._lm.loading import load_lm, load_tokenizer
 from kpod.stages._lm.passages import Passage
 from kpod.stages._lm.prompts import PromptConfig, encode_prompt
+from kpod.stages._lm.steps import step_spans
 from kpod.stages._lm.token_weights import project
 from kpod.stages.difficulty._scored import Scored
 from kpod.stages.difficulty._step_nats import softmax, step_nats, tokens_by_step, weighted_mean
-from kpod.stages.difficulty._steps import step_spans
 from kpod.stages.difficulty.weighted_nll import Config, WeightedNll
 from tests.stages.fakes import FakeContext
 from tests.stages.tiny_models import tiny_model
