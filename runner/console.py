@@ -81,7 +81,8 @@ class RunConsole:
     def _row(
         self, row: dict[str, Any], status: str, text: str, seconds: float | None = None
     ) -> str:
-        left = f"  {row['id']:<{self._id_width}}  {row['uses']:<{self._uses_width}}  {status:<6}  {text}"
+        one_line = text.replace("\n", "↵")
+        left = f"  {row['id']:<{self._id_width}}  {row['uses']:<{self._uses_width}}  {status:<6}  {one_line}"
         return (
             left
             if seconds is None
@@ -155,9 +156,10 @@ def fact_text(name: str, value: float) -> str:
 
 def table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     """Columns for a terminal or a pipe: padded with spaces, numbers as they are given."""
-    widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
+    one_line_each = [tuple(cell.replace("\n", "↵") for cell in row) for row in (head, *rows)]
+    widths = [max(len(row[column]) for row in one_line_each) for column in range(len(head))]
     lines = [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in (head, *rows)
+        for row in one_line_each
     ]
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""A diff as one page that works offline: everything in it is escaped, and its only script is its own."""
+"""A diff as one page that works offline: everything in it is escaped, and the one script that runs in it is its own."""
 
 from __future__ import annotations
 
@@ -7,11 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kpod.runner.errors import KpodError
+from kpod.runner.visible import visible_text
 
 if TYPE_CHECKING:
     from jinja2 import Template
 
     from kpod.runner.comparing.diff import Diff
+
+# Of a text; what is left out is told. 200 questions of each kind with two texts and what was taught stay below 3 MB.
+_MOST_CHARACTERS, _TAIL = 1500, 300
 
 
 def write_page(found: Diff, path: Path) -> None:
@@ -35,18 +39,39 @@ def write_page(found: Diff, path: Path) -> None:
 
 
 def page_text(found: Diff) -> str:
-    """The page."""
-    return _template().render(
-        diff=found, rows=zip(found.scores, found.methods, found.flips, strict=True)
+    """The page; the comparison that the recipe is about comes first."""
+    from base64 import b64encode
+    from hashlib import sha256
+
+    script = _template("search.js.jinja").render()
+    rows = zip(found.scores, found.methods, found.flips, strict=True)
+    return _template("page.html.jinja").render(
+        diff=found,
+        rows=sorted(rows, key=lambda row: not row[0].is_primary),
+        script_digest=b64encode(sha256(script.encode()).digest()).decode(),
     )
 
 
 @cache
-def _template() -> Template:
+def _template(name: str) -> Template:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    from kpod.runner.comparing.words import word_pieces
 
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
+        finalize=lambda value: visible_text(value) if type(value) is str else value,
     )  # fmt: skip
-    return environment.get_template("page.html.jinja")
+    environment.filters["shortened"] = _shortened
+    environment.globals["word_pieces"] = word_pieces
+    return environment.get_template(name)
+
+
+def _shortened(text: str, most: int = _MOST_CHARACTERS) -> str:
+    """The text, or its beginning and end with a word on how much is left out."""
+    if len(text) <= most:
+        return text
+    tail = min(_TAIL, most // 4)
+    head = text[: most - tail]
+    return f"{head} [… {len(text) - most:,} characters left out …] {text[-tail:]}"

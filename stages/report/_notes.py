@@ -49,6 +49,8 @@ def _text(value: Any) -> str:
 def _item(value: Any) -> str:
     if isinstance(value, Sequence) and not isinstance(value, str):
         return f"[{', '.join(map(_item, value))}]"
+    if value is None:
+        return "none"
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     return count(value) if is_number and math.isfinite(value) else str(value)
 

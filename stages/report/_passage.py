@@ -39,7 +39,9 @@ def passage(text: str, *, question: Question | None, answer: str | None) -> Pass
         return Passage(before=shortened(text), answer="", after="")
     start, end = found.span
     return Passage(
-        before=shortened(text[:start]), answer=shortened(text[start:end]), after=shortened(text[end:])
+        before=shortened(text[:start]),
+        answer=shortened(text[start:end]),
+        after=shortened(text[end:]),
     )
 
 

@@ -64,6 +64,7 @@ class Listing:
 
     Args:
         arms: that are shown.
+        baseline, other: the arms that "fixed" and "broken" speak of; equal where there is one arm.
         num_arms_left_out: that are not.
         num_questions: that were asked; more than there are rows where the page could not hold them.
         sizes: rows of each sort of change.
@@ -71,9 +72,11 @@ class Listing:
 
     test_set: str
     arms: tuple[str, ...]
+    baseline: str
+    other: str
     num_arms_left_out: int
     num_questions: int
-    sizes: dict[str, int]
+    sizes: dict[Change, int]
     rows: tuple[Row, ...]
 
 
@@ -93,9 +96,11 @@ def _listing(archive: Archive, scored: Scored, cast: Cast, most_bytes: int) -> L
     return Listing(
         test_set=scored.facts.name,
         arms=cast.shown,
+        baseline=cast.baseline,
+        other=cast.other,
         num_arms_left_out=cast.num_left_out,
         num_questions=len(changes),
-        sizes={change: size for change, size in sorted(sizes.items(), key=in_order)},
+        sizes=dict(sorted(sizes.items(), key=in_order)),
         rows=rows,
     )
 

@@ -1,8 +1,9 @@
 """The report: report.html, one file that works offline, and report.json with the same facts; of a run, or of a sweep over seeds.
 
 A run's page opens with the answer, then scores with intervals, training, data, what the method's stages did, single
-questions, stages and costs, and how to run it again. A sweep's page says what its seeds allow to say of the methods. All text
-of models and data sets is escaped; the page holds no script and asks for nothing from outside.
+questions, all predictions with filters and a search, stages and costs, and how to run it again. A sweep's page says what its
+seeds allow to say of the methods. All text of models and data sets is escaped; the only script is the search, known to the
+page's content policy by its digest, and nothing is asked for from outside.
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""A student that says again what it was asked, and its evaluation."""
