@@ -72,16 +72,10 @@ class Archive:
     @property
     def end(self) -> str:
         """How a run without run.json ended, in one line: failed, stopped, or not told (killed, or still running)."""
-        last = next(
-            (
-                row
-                for row in reversed(list(self.events()))
-                if row["event"] in {"run_failed", "run_interrupted"}
-            ),
-            None,
-        )
-        if last is None:
+        ends = [row for row in self.events() if row["event"] in {"run_failed", "run_interrupted"}]
+        if not ends:
             return "unfinished"
+        last = ends[-1]
         verb = "failed" if last["event"] == "run_failed" else "stopped"
         return f"{verb}: {' '.join(str(last.get('reason', 'no reason was written')).split())}"
 
@@ -140,11 +134,8 @@ class Archive:
 
     def events(self) -> Iterator[dict[str, Any]]:
         """What happened, in order."""
-        return (
-            row
-            for row in read_events(self.folder / "events.jsonl")
-            if isinstance(row, dict) and "event" in row
-        )
+        rows: Iterator[Any] = read_events(self.folder / "events.jsonl")
+        return (row for row in rows if isinstance(row, dict) and "event" in row)
 
     def output_path(self, unit: ArchivedUnit, output: str) -> Path:
         """Where an output lies in the archive."""
@@ -294,5 +285,8 @@ def _is_run(folder: Path) -> bool:
 def _age(folder: Path) -> tuple[str, int, str]:
     """Orders runs by their stamp, those of one second by when they came to their end."""
     last = folder / "run.json"
-    ended_ns = (last if last.exists() else folder).stat().st_mtime_ns
+    try:
+        ended_ns = (last if last.exists() else folder).stat().st_mtime_ns
+    except OSError:  # it is being removed at this moment
+        ended_ns = 0
     return folder.name.partition("-")[0], ended_ns, folder.name

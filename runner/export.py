@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -260,5 +261,7 @@ def _write(path: Path, rows: Iterable[dict[str, Any]]) -> int:
             f"cannot write {path}: {os.strerror(error.errno or 0).lower()}\nname another file with --to FILE"
         ) from error
     finally:
-        draft.unlink(missing_ok=True)
+        # Where it was never made, a read-only disk says that it is read-only, not that nothing is there.
+        with suppress(OSError):
+            draft.unlink()
     return num_rows

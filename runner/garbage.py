@@ -6,10 +6,13 @@ or used within the grace, and, while runs are at work, what was used since the o
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
+import uuid
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +24,7 @@ from kpod.runner.live import is_locked, oldest_start_s
 from kpod.runner.memo import files_below
 from kpod.runner.pins import pins
 from kpod.runner.store import Store
+from kpod.runner.trash import delete_all_in
 
 GRACE_S = 3600.0
 """An entry younger than this may belong to a run that has not written its archive yet: our choice."""
@@ -34,6 +38,7 @@ class Held:
     """An entry as the collector sees it.
 
     Args:
+        folder: where it lies.
         used_s: when it was made or last a hit, in seconds since 1970.
         digests: of its outputs.
         refers: digests of outputs that these need.
@@ -42,6 +47,7 @@ class Held:
     """
 
     key: str
+    folder: str
     used_s: float
     digests: tuple[str, ...]
     refers: tuple[str, ...]
@@ -114,59 +120,97 @@ def find_garbage(
 
 
 def remove_garbage(store: Store, garbage: Garbage) -> int:
-    """Remove it; the bytes freed. An entry that was used meanwhile stays."""
-    freed_b = 0
-    for held in garbage.entries:
-        if _used_s(store.entry_folder(held.key)) == held.used_s and not is_locked(
-            store.lock_path(held.key)
-        ):
-            freed_b += store.remove(held.key)
+    """Remove it; the bytes freed. An entry that was used meanwhile stays.
+
+    Entries are moved aside, each in one step, and deleted together at the end: a kill between leaves a folder in tmp/, which
+    the next collection finds.
+    """
+    freed_b = _remove_entries(store, garbage.entries) if garbage.entries else 0
     for path, size_b in garbage.leftovers:
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):  # somebody else removed it
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
         freed_b += size_b
     return freed_b
 
 
+def _remove_entries(store: Store, entries: Sequence[Held]) -> int:
+    trash = store.root / "tmp" / f"trash-{uuid.uuid4().hex}"
+    trash.mkdir(parents=True)
+    locks, unfinished = store.root / "locks", _names_in(store.root / "partial")
+    lock_names = _names_in(locks)
+    freed_b = 0
+    for held in entries:
+        lock = f"{held.key}.lock"
+        if _used_s(held.folder) != held.used_s or (lock in lock_names and is_locked(locks / lock)):
+            continue
+        with suppress(FileNotFoundError):  # somebody else removed it
+            os.rename(held.folder, f"{trash}/{held.key}")  # noqa: PTH104 - ten thousand paths made for nothing take longer
+            freed_b += held.size_b
+        if held.key in unfinished:
+            freed_b += store.remove(held.key)
+    delete_all_in(trash)
+    return freed_b
+
+
 def keys_of(archive: Archive) -> set[str]:
-    """The keys that a run has; of one that did not come to its end, those it had got to."""
-    path = archive.folder / "run.json"
-    if path.exists():
-        return {row["manifest"]["key"] for row in orjson.loads(path.read_bytes())["units"]}
-    return {
-        str(row["key"])
-        for row in archive.events()
-        if row["event"] in {"stage_finished", "stage_started"} and "key" in row
-    }
+    """The keys that a run has; of one that did not come to its end, or whose run.json is damaged, those that its events name."""
+    try:
+        return {row["manifest"]["key"] for row in _facts_of(archive)["units"]}
+    except (KeyError, TypeError):
+        return {
+            str(row["key"])
+            for row in archive.events()
+            if row["event"] in {"stage_finished", "stage_started"} and "key" in row
+        }
 
 
 def _sources_of(archive: Archive) -> set[str]:
-    path = archive.folder / "run.json"
-    if not path.exists():
+    """The copies of local inputs that a run names; what it has of them itself are links."""
+    try:
+        rows = _facts_of(archive)["sources"]
+        return {row["fact"]["sha256"] for row in rows if "sha256" in row["fact"]}
+    except (KeyError, TypeError):
         return set()
-    rows = orjson.loads(path.read_bytes())["sources"]
-    return {row["fact"]["sha256"] for row in rows if "sha256" in row["fact"]}
+
+
+def _facts_of(archive: Archive) -> dict[str, Any]:
+    """run.json as it lies there, whatever its version; nothing where it is not there or cannot be read."""
+    try:
+        found = orjson.loads((archive.folder / "run.json").read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _names_in(folder: Path) -> frozenset[str]:
+    try:
+        return frozenset(os.listdir(folder))  # noqa: PTH208 - names are wanted
+    except FileNotFoundError:
+        return frozenset()
 
 
 def _entries(store: Store) -> Iterator[Held]:
     for key in store.keys():  # noqa: SIM118 - a generator, no dict
-        folder = store.entry_folder(key)
+        folder = str(store.entry_folder(key))
         try:
-            row: dict[str, Any] = orjson.loads((folder / "manifest.json").read_bytes())
+            with open(f"{folder}/manifest.json", "rb") as file:  # noqa: PTH123 - as below
+                row: dict[str, Any] = orjson.loads(file.read())
+                used_s = os.fstat(file.fileno()).st_mtime
             outputs = row["outputs"].values()
             yield Held(
-                key, _used_s(folder), tuple(out["digest"] for out in outputs), tuple(row["refers"]),
+                key, folder, used_s, tuple(out["digest"] for out in outputs), tuple(row["refers"]),
                 sum(file["size_b"] for out in outputs for file in out["files"]), _recipe_of(row["made_by"]),
             )  # fmt: skip
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             continue  # on its way in or out, or damaged: `kpod cache verify` sets it aside
 
 
-def _used_s(folder: Path) -> float:
+def _used_s(folder: str) -> float:
     try:
-        return (folder / "manifest.json").stat().st_mtime
+        return os.stat(f"{folder}/manifest.json").st_mtime  # noqa: PTH116 - as there
     except OSError:
         return 0.0
 

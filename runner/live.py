@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -39,22 +40,32 @@ def oldest_start_s(root: Path) -> float | None:
             try:
                 with FileLock(path, timeout=0):
                     path.unlink(missing_ok=True)
-            except Timeout:
+            except (Timeout, OSError):  # held; or nobody can tell, as nothing may be written here
                 starts.append(started_s - _SLACK_S)
     return min(starts, default=None)
 
 
 def is_locked(path: Path) -> bool:
-    """Whether a process holds this lock file."""
-    from filelock import FileLock, Timeout
+    """Whether a process holds this lock file.
 
-    if not path.exists():
-        return False
+    Asked of flock itself, which is what FileLock holds: a collector asks of thousands, and a FileLock each costs 0.4 ms.
+    """
+    import fcntl
+
     try:
-        with FileLock(path, timeout=0):
-            return False
-    except Timeout:
+        descriptor = os.open(path, os.O_RDWR)
+    except FileNotFoundError:
+        return False
+    except OSError:  # nobody can tell
         return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    else:
+        return False
+    finally:
+        os.close(descriptor)
 
 
 def _folder(root: Path) -> Path:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from kpod.runner.archive import Archive, ArchivedUnit
 from kpod.runner.copies import link_or_copy
 from kpod.runner.disk import DISK
+from kpod.runner.errors import KpodError
+from kpod.runner.seal import check_file
 from kpod.runner.store import Store
 from kpod.runner.verifying import determinism_of
 
@@ -18,6 +20,9 @@ def put_external_answers(archive: Archive, store: Store) -> frozenset[str]:
 
     Returns:
         The units that were published.
+
+    Raises:
+        KpodError: answers are gone from the archive, or are not what they were.
     """
     external = [unit for unit in archive.units.values() if determinism_of(unit.uses) == "external"]
     for unit in external:
@@ -30,5 +35,11 @@ def _publish(archive: Archive, unit: ArchivedUnit, store: Store) -> None:
         for name, output in unit.manifest.outputs.items():
             folder = archive.output_path(unit, name).parent
             for file in output.files:
+                try:
+                    check_file(folder / file.path, file.sha256)
+                except KpodError as error:
+                    raise KpodError(
+                        f"{unit.name}: its archived answers cannot be replayed; --pay asks its endpoint again\n{error}"
+                    ) from None
                 link_or_copy(folder / file.path, draft / file.path, disk=DISK)
         store.publish(draft, unit.manifest)

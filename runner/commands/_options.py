@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from kpod.runner.session import RunOptions
+if TYPE_CHECKING:
+    from kpod.runner.session import RunOptions
 
 
 def add_folders(parser: ArgumentParser) -> None:
@@ -95,6 +97,9 @@ def _usd(text: str) -> float:
 
 def run_options(arguments: Namespace) -> RunOptions:
     """The options that were given, as a value."""
+    # Here, because it brings all that runs a recipe: commands that only read runs start sooner.
+    from kpod.runner.session import RunOptions
+
     given = vars(arguments)
     return RunOptions(
         runs=arguments.runs, store=arguments.store, settings=given.get("settings", ()), until=given.get("until"),

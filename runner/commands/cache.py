@@ -8,8 +8,9 @@ from pathlib import Path
 
 from kpod.runner.commands._options import add_folders, run_options
 from kpod.runner.console import complain, say, table
-from kpod.runner.errors import ExitCode
-from kpod.runner.garbage import find_garbage, remove_garbage
+from kpod.runner.disk import disk_problem
+from kpod.runner.errors import ExitCode, KpodError
+from kpod.runner.garbage import Garbage, find_garbage, remove_garbage
 from kpod.runner.ledger import Ledger
 from kpod.runner.pins import pin, pins, unpin
 from kpod.runner.store import Entry, Store
@@ -121,12 +122,22 @@ def _collect(store: Store, runs: Path, *, is_real: bool) -> int:
     say(
         f"kept: what the runs in {runs} have, {garbage.num_pinned} pinned entries, what was made or used within an hour"
     )
-    freed_b = remove_garbage(store, garbage) if is_real else garbage.size_b
+    freed_b = _remove(store, garbage) if is_real else garbage.size_b
     verb = "removed" if is_real else "would be removed (say --yes)"
     say(
         f"{len(garbage.entries)} of {garbage.num_entries} entries and {len(garbage.leftovers)} unfinished leftovers, {freed_b:,} bytes {verb}"
     )
     return ExitCode.DONE
+
+
+def _remove(store: Store, garbage: Garbage) -> int:
+    try:
+        return remove_garbage(store, garbage)
+    except OSError as error:
+        said = (error.strerror or str(error)).lower()
+        raise disk_problem(error) or KpodError(
+            f"cannot remove from the store {store.root}: {said}\nthe same command goes on with what is left"
+        ) from error
 
 
 def _pin(store: Store, arguments: Namespace) -> int:

@@ -5,9 +5,11 @@ Two claims, each on its own line: whether these two students differ, and whether
 
 from __future__ import annotations
 
+import gc
 import json
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from kpod.runner.archive import find_run
@@ -41,8 +43,23 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> int:
     """Do it."""
-    if arguments.others:
-        return _many(arguments)
+    with _without_collector():
+        return _many(arguments) if arguments.others else _two(arguments)
+
+
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    """Rows by the ten thousand that all live to the end: to look for cycles among them took a third of the time."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def _two(arguments: Namespace) -> int:
     is_short = not arguments.json and arguments.html is None
     most = _MOST_SHOWN if is_short else _MOST_KEPT
     found = diff(arguments.a, arguments.b, runs=arguments.runs, most_flips=most)

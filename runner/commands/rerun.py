@@ -5,16 +5,20 @@ from __future__ import annotations
 import json
 import tempfile
 from argparse import ArgumentParser, Namespace
-from dataclasses import replace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import fields, replace
 from pathlib import Path
 
 from kpod.runner.archive import Archive, find_run
 from kpod.runner.capability import Capability
 from kpod.runner.commands._options import add_folders, add_spending, run_options
 from kpod.runner.comparing.values import changed_environment
-from kpod.runner.console import RunConsole, json_listener, say, table
+from kpod.runner.console import RunConsole, complain, json_listener, say, table
+from kpod.runner.disk import disk_problem
 from kpod.runner.errors import ExitCode, KpodError
 from kpod.runner.replay import put_external_answers
+from kpod.runner.seal import damage, input_damage, other_form
 from kpod.runner.session import RunOptions, Session
 from kpod.runner.store import Store
 from kpod.runner.verifying import RELATIVE, Verification, determinism_of, verify
@@ -45,12 +49,12 @@ def run(arguments: Namespace) -> int:
     if arguments.pay and not arguments.verify:
         raise KpodError("--pay goes with --verify")
     options = _options(archive, arguments)
+    for line in damage(archive) if arguments.verify else input_damage(archive):
+        complain(f"{archive.name}: {line}; results are compared by the digests in run.json")
     if not arguments.verify:
         return _tell(archive, _run(archive, options, arguments), arguments, frozenset())
-    # Beside the runs: on their file system results are linked, not copied. Gone at the end: the new archive has all of it.
-    arguments.runs.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".verify-", dir=arguments.runs) as folder:
-        store = Store(arguments.store or Path(folder))
+    with _empty_folder(arguments.runs) as folder:
+        store = Store(arguments.store or folder)
         if arguments.store is not None and next(store.keys(), None) is not None:
             raise KpodError(
                 f"the store {store.root} is not empty, so nothing would be made again\nleave --store out, or name an empty folder"
@@ -61,24 +65,51 @@ def run(arguments: Namespace) -> int:
         return _tell(archive, _run(archive, fresh, arguments), arguments, replayed)
 
 
+@contextmanager
+def _empty_folder(runs: Path) -> Iterator[Path]:
+    """Beside the runs: on their file system results are linked, not copied. Gone at the end: the new archive has all of it."""
+    try:
+        runs.mkdir(parents=True, exist_ok=True)
+        folder = tempfile.TemporaryDirectory(prefix=".verify-", dir=runs)
+    except OSError as error:
+        said = (error.strerror or str(error)).lower()
+        raise disk_problem(error) or KpodError(
+            f"cannot write in the runs folder {runs}: {said}\nname another one with --runs DIR"
+        ) from error
+    with folder as name:
+        yield Path(name)
+
+
 def _options(archive: Archive, arguments: Namespace) -> RunOptions:
     sources = archive.facts["sources"]
     return replace(
         run_options(arguments),
         substitutes={
-            row["original"]: archive.folder / row["archived"] for row in sources if row["archived"]
+            row["original"]: archive.folder / row["archived"]
+            for row in sources
+            if row["archived"] and (archive.folder / row["archived"]).exists()
         },
         commits={
             row["original"]: row["fact"]["commit"] for row in sources if "commit" in row["fact"]
         },
-        capability=Capability(**archive.facts["capability"]),
+        capability=_capability(archive),
         rerun_of=archive.name,
         origins=archive.origins,
     )
 
 
+def _capability(archive: Archive) -> Capability:
+    """Of the machine that the run was made on; facts that a newer kpod wrote and this one does not know are not needed here."""
+    known = {field.name for field in fields(Capability)}
+    told = archive.facts["capability"]
+    try:
+        return Capability(**{name: value for name, value in told.items() if name in known})
+    except (TypeError, AttributeError) as error:
+        raise KpodError(other_form(archive.name, f"capability: {error}")) from None
+
+
 def _run(archive: Archive, options: RunOptions, arguments: Namespace) -> Archive:
-    session = Session(archive.folder / "resolved.yaml", options)
+    session = Session(archive.checked("resolved.yaml"), options)
     return session.run([json_listener if arguments.json else RunConsole(session.recipe)])
 
 

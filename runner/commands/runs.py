@@ -8,7 +8,7 @@ from argparse import ArgumentParser, Namespace
 from kpod.runner.archive import Archive, list_runs
 from kpod.runner.commands._options import add_folders
 from kpod.runner.console import say, table
-from kpod.runner.errors import ExitCode
+from kpod.runner.errors import ExitCode, KpodError
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -21,7 +21,8 @@ def run(arguments: Namespace) -> int:
     """Do it."""
     archives = list_runs(arguments.runs)
     if arguments.json:
-        say(json.dumps([{"run": a.name, "is_complete": a.is_complete} for a in archives], indent=1))
+        rows = [{"run": a.name, "is_complete": a.is_complete, "problem": _problem(a)} for a in archives]  # fmt: skip
+        say(json.dumps(rows, indent=1))
     elif archives:
         say(
             table(
@@ -34,9 +35,21 @@ def run(arguments: Namespace) -> int:
     return ExitCode.DONE
 
 
-def _row(archive: Archive) -> tuple[str, ...]:
+def _problem(archive: Archive) -> str | None:
+    """Why a run has no facts to show, in one line: how it ended, or what is wrong with its archive; None where it has."""
     if not archive.is_complete:
-        return (archive.name, "", "", "", "", archive.end)
+        return archive.end
+    try:
+        _ = archive.units
+    except KpodError as error:
+        return str(error).partition("\n")[0].removeprefix(archive.name).lstrip(": ")
+    return None
+
+
+def _row(archive: Archive) -> tuple[str, ...]:
+    problem = _problem(archive)
+    if problem is not None:
+        return (archive.name, "", "", "", "", problem)
     units = archive.units.values()
     executed = sum(unit.status == "run" for unit in units)
     scores = [

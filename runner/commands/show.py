@@ -8,7 +8,7 @@ from argparse import ArgumentParser, Namespace
 from kpod.runner.archive import Archive, find_run
 from kpod.runner.canonical import flat
 from kpod.runner.commands._options import add_folders
-from kpod.runner.console import say, table
+from kpod.runner.console import complain, say, table
 from kpod.runner.errors import ExitCode, KpodError, nearest
 
 
@@ -32,6 +32,7 @@ def run(arguments: Namespace) -> int:
     elif re.fullmatch("(q_)?[0-9a-f]{4,16}", arguments.what):
         from kpod.runner.commands._journey import journey_lines
 
+        _check_records(archive)
         for line in journey_lines(archive, arguments.what.removeprefix("q_")):
             say(line)
     else:
@@ -49,6 +50,18 @@ def _show_run(archive: Archive) -> None:
         for u in archive.units.values()
     ]
     say(table(("stage", "uses", "", "took", "result"), rows))
+
+
+def _check_records(archive: Archive) -> None:
+    """Say which records are gone from the archive and are left out; raises KpodError where some are not what they were."""
+    for unit in archive.units.values():
+        for output, stored in unit.manifest.outputs.items():
+            if stored.num_records is None:
+                continue
+            if archive.output_path(unit, output).exists():
+                next(archive.rows(unit, output), None)
+            else:
+                complain(f"{unit.name}.{output} is gone from the archive; it is left out")
 
 
 def _show_value(archive: Archive, dotted: str) -> None:

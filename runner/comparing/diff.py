@@ -114,8 +114,12 @@ def _methods(
     """For each pair of arms, what all seeds of the two recipes say; only their spread where nothing but the seed differs."""
     if not scores:
         return
-    seeds_a, seeds_b = siblings(run_a, runs), siblings(run_b, runs)
-    series_a, series_b = series_of(seeds_a), series_of(seeds_b)
+    try:
+        seeds_a, seeds_b = siblings(run_a, runs), siblings(run_b, runs)
+        series_a, series_b = series_of(seeds_a), series_of(seeds_b)
+    except KpodError as error:  # a run of another seed: what these two hold was read before
+        yield from (_without_seeds(run_a, run_b, score, error) for score in scores)
+        return
     is_one_recipe = [a.folder for a in seeds_a.values()] == [b.folder for b in seeds_b.values()]
     for score in scores:
         arm_a, arm_b = series_a[score.a.name], series_b[score.b.name]
@@ -124,6 +128,16 @@ def _methods(
         else:
             names = ("A", "B") if arm_a.name == arm_b.name else (arm_a.name, arm_b.name)
             yield pair_by_seed(arm_a, arm_b, names=names)
+
+
+def _without_seeds(run_a: Archive, run_b: Archive, score: Score, error: KpodError) -> Method | str:
+    """What is said of a pair of arms where a run of another seed cannot be read."""
+    told = str(error).partition("\n")[0]
+    changed = {row[0].partition(".")[0] for row in changed_values(run_a, run_b)}
+    if score.a.name == score.b.name and changed <= {"seed", "placement"}:
+        return f"the two differ in nothing but the seed; other seeds cannot be told of: {told}; no winner is named"
+    reason = f"no claim, as a run of another seed cannot be read: {told}"
+    return Method(a=score.a.name, b=score.b.name, scores={}, result=None, reason=reason)
 
 
 def _method_json(method: Method | str) -> dict[str, Any]:

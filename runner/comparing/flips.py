@@ -77,7 +77,7 @@ class FlipFinder:
 
     def __init__(self, a: Archive, b: Archive) -> None:
         self._runs = (a, b)
-        self._schools: dict[tuple[int, str], _School] = {}
+        self._schools: dict[str, _School] = {}
         self._lessons: dict[tuple[str, str], _Lessons] = {}
 
     def flips(self, score: Score, *, most: int) -> list[Flip]:
@@ -106,21 +106,19 @@ class FlipFinder:
         ]  # fmt: skip
 
     def _taught(self, score: Score) -> _Lessons:
-        students = [
-            archive.units.get(str(arm.unit.element))
+        sides = [
+            (archive, archive.units.get(str(arm.unit.element)))
             for archive, arm in zip(self._runs, (score.a, score.b), strict=True)
         ]
-        key = (_taught_by(students[0]), _taught_by(students[1]))
+        key = (_taught_by(*sides[0]), _taught_by(*sides[1]))
         if key not in self._lessons:
-            self._lessons[key] = _Lessons(
-                self._school(0, students[0]), self._school(1, students[1])
-            )
+            self._lessons[key] = _Lessons(*(self._school(*side) for side in sides))
         return self._lessons[key]
 
-    def _school(self, side: int, student: ArchivedUnit | None) -> _School:
-        key = (side, _taught_by(student))
+    def _school(self, archive: Archive, student: ArchivedUnit | None) -> _School:
+        key = _taught_by(archive, student)
         if key not in self._schools:
-            self._schools[key] = _school(self._runs[side], student)
+            self._schools[key] = _school(archive, student)
         return self._schools[key]
 
 
@@ -129,10 +127,23 @@ def _text(question: Row | None) -> str:
     return "" if question is None else str(question["text"])
 
 
-def _taught_by(student: ArchivedUnit | None) -> str:
-    """What says which questions and rationales a student was given."""
+def _taught_by(archive: Archive, student: ArchivedUnit | None) -> str:
+    """The contents of all that `_school` reads: two students of equal contents went to one school, also in two runs."""
     wires = {} if student is None else student.wires
-    return repr([wires.get(name) for name in ("questions", "rationales")])
+    named = [wire for name in ("questions", "rationales") for wire in wires.get(name, ())]
+    read = [
+        [wire.partition(".")[2], unit.manifest.outputs[wire.partition(".")[2]].digest]
+        for wire in named
+        for unit in archive.units.values()
+        if unit.stage == wire.partition(".")[0] and wire.partition(".")[2] in unit.manifest.outputs
+    ]
+    also = [
+        [name, unit.manifest.outputs[name].digest]
+        for unit in archive.units.values()
+        for name in ("clusters", "difficulty")
+        if name in unit.manifest.outputs
+    ]
+    return repr(["rationales" in wires, read, also])
 
 
 class _Lessons:

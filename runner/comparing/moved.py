@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     import numpy as np
 
 _MOST_SHOWN = 5
+Thing = TypeVar("Thing")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,12 +39,15 @@ class Moved:
         return f"{self.n:,} numbers in changed records: rank correlation {rho}, mean {self.unit} {self.mean_a:.3f} -> {self.mean_b:.3f}"
 
 
-def moved(pairs: Sequence[tuple[str, float, float]], *, unit: str) -> Moved | None:
+def moved(
+    pairs: Sequence[tuple[Thing, float, float]], *, unit: str, name: Callable[[Thing], str] = str
+) -> Moved | None:
     """What became of numbers; None where there are none.
 
     Args:
-        pairs: (name, in A, in B).
+        pairs: (what it belongs to, in A, in B).
         unit: of the numbers.
+        name: of what a number belongs to; asked of those alone that are shown.
     """
     if not pairs:
         return None
@@ -55,7 +59,7 @@ def moved(pairs: Sequence[tuple[str, float, float]], *, unit: str) -> Moved | No
     return Moved(
         unit=unit, n=len(pairs), rank_correlation=spearman(before, after),
         mean_a=float(before.mean()), mean_b=float(after.mean()),
-        largest=tuple(pairs[place] for place in order if pairs[place][1] != pairs[place][2]),
+        largest=tuple((name(thing), left, right) for thing, left, right in (pairs[place] for place in order) if left != right),
     )  # fmt: skip
 
 

@@ -11,6 +11,8 @@ from kpod.runner.comparing.moved import Moved, moved
 from kpod.runner.comparing.words import word_diff
 
 Row = Mapping[str, Any]
+# Where in a record a number stands: [start, end], or words.
+Place = list[int] | str
 
 _MOST_EXAMPLES = 20
 
@@ -143,7 +145,7 @@ def _by_question(rows: Iterable[Row]) -> dict[str, list[Row]]:
 
 
 def _numbers(
-    id_of: str, values: Callable[[Row], Iterator[tuple[str, float]]], unit: str
+    id_of: str, values: Callable[[Row], Iterator[tuple[Place, float]]], unit: str
 ) -> Callable[[str, str, list[Row], list[Row]], Change]:
     """A comparison of records that hold numbers: how those that both have moved."""
 
@@ -151,7 +153,7 @@ def _numbers(
         left, right = {row[id_of]: row for row in a}, {row[id_of]: row for row in b}
         shared = [key for key in left if key in right]
         pairs = [
-            (f"{key} {place}".rstrip(), before, after)
+            ((key, place), before, after)
             for key in shared
             if left[key] != right[key]
             for (place, before), (also, after) in zip(
@@ -162,23 +164,22 @@ def _numbers(
         num_same = sum(left[key] == right[key] for key in shared)
         return Change(
             output=output, record=record, num_a=len(a), num_b=len(b), num_same=num_same,
-            only_a=len(left) - len(shared), only_b=len(right) - len(shared), moved=moved(pairs, unit=unit),
+            only_a=len(left) - len(shared), only_b=len(right) - len(shared), moved=moved(pairs, unit=unit, name=lambda of: f"{of[0]} {of[1]}"),
         )  # fmt: skip
 
     return compare
 
 
-def _weights(row: Row) -> Iterator[tuple[str, float]]:
-    for (start, end), weight in zip(row["spans"], row["weights"], strict=True):
-        yield f"[{start}, {end}]", float(weight)
+def _weights(row: Row) -> Iterator[tuple[Place, float]]:
+    return zip(row["spans"], row["weights"], strict=True)
 
 
-def _difficulties(row: Row) -> Iterator[tuple[str, float]]:
+def _difficulties(row: Row) -> Iterator[tuple[Place, float]]:
     for start, end, nats in row["steps"]:
-        yield f"[{start}, {end}]", float(nats)
+        yield [start, end], nats
 
 
-def _given(row: Row) -> Iterator[tuple[str, float]]:
+def _given(row: Row) -> Iterator[tuple[Place, float]]:
     for epoch, given in enumerate(row["given"], 1):
         yield f"epoch {epoch}", float(given)
 

@@ -99,10 +99,10 @@ class Score:
         """95 % bootstrap interval of `mean`, over questions (all samples of a question together)."""
         return bootstrap_mean(list(self.differences.values()))
 
-    @property
+    @cached_property
     def p(self) -> float | None:
-        """Exact McNemar test: two students that are right equally often would differ this much or more."""
-        return mcnemar(self.only_a, self.only_b) if self.is_single else None
+        """Exact McNemar test: two students that are right equally often would differ this much or more; None where it does not apply."""
+        return mcnemar(self.only_a, self.only_b) if self.is_single and self.differences else None
 
     @property
     def is_different(self) -> bool:
@@ -117,7 +117,10 @@ class Score:
     def sentence(self) -> str:
         """What can be said of these two students."""
         if self.num_shared == 0:
-            return "they share no scored question, so nothing can be compared"
+            return (
+                f"they share no scored question ({self.num_only_a:,} only in A, {self.num_only_b:,} only in B), so nothing can"
+                " be compared"
+            )
         low, high = self.interval
         said = [
             f"on {self.num_shared:,} shared questions: {self.only_b} better in B, {self.only_a} better in A"
@@ -194,8 +197,9 @@ def arms_of(archive: Archive, only: str | None) -> dict[str, Arm]:
 def _arm(archive: Archive, name: str, unit: ArchivedUnit) -> Arm:
     metric = next(archive.read(unit, "metrics", Metric))
     answers: dict[str, list[bool | None]] = {}
-    for row in archive.read(unit, "predictions", Prediction):
-        answers.setdefault(row.question_id, []).append(row.is_correct)
+    next(archive.read(unit, "predictions", Prediction), None)  # refuses a file of other records
+    for row in archive.rows(unit, "predictions"):
+        answers.setdefault(row["question_id"], []).append(row["is_correct"])
     return Arm(
         name=name, unit=unit, data=metric.data, n=metric.n, accuracy=metric.accuracy, low=metric.low, high=metric.high,
         answers={key: tuple(verdicts) for key, verdicts in answers.items()},

@@ -49,6 +49,7 @@ def main() -> None:
         ("endpoint.py", ["--pairs", arguments.pairs]),
         ("streaming.py", []),
         ("memory.py", []),
+        ("archives.py", []),
         ("gpu.py", []),
     ):
         print(f"\n{name}", flush=True)
