@@ -30,7 +30,8 @@ def main() -> None:
     )
     search = os.pathsep.join(filter(None, [str(peers / "trl"), os.environ.get("PYTHONPATH", "")]))
     environment = {
-        **os.environ,
+        # pip compiles what it installs; an editable kpod compiles itself when it is first imported, unless it may not
+        **{name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"},
         "OMP_NUM_THREADS": "1",
         "HF_HUB_OFFLINE": "1",
         "PYTHONPATH": search,
