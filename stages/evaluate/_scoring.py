@@ -18,7 +18,7 @@ from kpod.stages._lm.statistics import wilson_interval
 if TYPE_CHECKING:
     from kpod.runner.texts import GeneratedText
     from kpod.stages._lm.examples import Example
-    from kpod.stages.evaluate.accuracy import Config
+    from kpod.stages.evaluate._asking import Config
 
 
 def said(

@@ -6,102 +6,18 @@ Scores come with n and a 95 % interval, and beside the two rules of lm-eval, so 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Annotated, Literal
-
-from kpod.runner import (
-    Context,
-    Doc,
-    Ge,
-    Input,
-    Metric,
-    Model,
-    Output,
-    Prediction,
-    Question,
-    SettingError,
-    Stage,
-)
-from kpod.runner.capability import Capability
-from kpod.stages._lm.examples import Example
-from kpod.stages._lm.precision import resolve_precision
-from kpod.stages._lm.prompts import PromptConfig
-from kpod.stages._lm.quantised import QuantisationSetting
+from kpod.runner import Context, Metric, Output, Prediction
+from kpod.stages.evaluate._asking import Asking, Config
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Config:
-    """How models are asked."""
-
-    max_new_tokens: Annotated[
-        int,
-        Doc("Longest text, in the model's tokens; a longer one is cut and counts as wrong."),
-        Ge(1),
-    ] = 256
-    base_prompt: Annotated[
-        PromptConfig,
-        Doc("The prompt of models that were not trained with one; others use their own."),
-    ] = field(default_factory=PromptConfig)
-    base_examples: Annotated[
-        tuple[Example, ...],
-        Doc(
-            "Solved examples shown to models that were not trained with a prompt, before every question."
-        ),
-    ] = ()
-    base_stop: Annotated[
-        tuple[str, ...],
-        Doc(
-            "A text of such a model ends before the first of these; after examples in a plain prompt it may go on with a "
-            'question of its own: "\\n\\nQ:" stops it.'
-        ),
-    ] = ()
-    precision: Annotated[
-        Literal["auto", "fp32", "bf16"],
-        Doc("What the model computes in; auto: bf16 where that is faster."),
-    ] = "auto"
-    quantisation: QuantisationSetting = "none"
-    batch_tokens: Annotated[
-        int,
-        Doc("Tokens of prompts and texts held at once: more is faster and takes more memory."),
-        Ge(1),
-    ] = 16384
-
-    def __post_init__(self) -> None:
-        if "" in self.base_stop:
-            raise SettingError(
-                "base_stop", "holds an empty text, before which every text ends", hint="take it out"
-            )
-
-
-class Accuracy(Stage[Config]):
+class Accuracy(Asking[Config]):
     """Predictions and a score for every model."""
 
     uses = "evaluate.accuracy"
     version = 1
     by_question = True
-    libraries = ("peft", "torch", "transformers")
-    models = Input(Model, each=True)
-    questions = Input(Question, role="test")
     predictions = Output(Prediction)
     metrics = Output(Metric)
-
-    @classmethod
-    def libraries_of(cls, config: Config) -> tuple[str, ...]:
-        """Bitsandbytes too, where it holds the weights."""
-        return cls.libraries if config.quantisation == "none" else (*cls.libraries, "bitsandbytes")
-
-    @classmethod
-    def shown(cls, config: Config) -> tuple[str, ...]:
-        """The questions that are shown as examples."""
-        return tuple(example.question for example in config.base_examples)
-
-    @classmethod
-    def resolve(cls, config: Config, capability: Capability, models: Mapping[str, Path]) -> Config:
-        """Precision by the machine and the model's width."""
-        precision = resolve_precision(config.precision, capability, models["models"])
-        return replace(config, precision=precision)
 
     def run(self, ctx: Context[Config]) -> None:
         """Ask the model every question once, and score what it says."""

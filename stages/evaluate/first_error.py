@@ -10,33 +10,17 @@ answer. Source: our choice; the paper counts right answers alone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Annotated, Literal
+from dataclasses import dataclass
+from typing import Annotated
 
-from kpod.runner import (
-    Breakpoint,
-    Context,
-    Doc,
-    Ge,
-    Input,
-    Model,
-    Output,
-    Question,
-    SettingError,
-    Stage,
-)
-from kpod.runner.capability import Capability
-from kpod.stages._lm.examples import Example
-from kpod.stages._lm.precision import resolve_precision
-from kpod.stages._lm.prompts import PromptConfig
-from kpod.stages._lm.quantised import QuantisationSetting
+from kpod.runner import Breakpoint, Context, Doc, Ge, Output
 from kpod.stages._lm.steps import Rule
+from kpod.stages.evaluate import _asking
+from kpod.stages.evaluate._asking import Asking
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Config:
+class Config(_asking.Config):
     """How models are asked: as in evaluate.accuracy, whose texts are then found and not written again."""
 
     limit: Annotated[
@@ -48,68 +32,14 @@ class Config:
         Ge(1),
     ] = 200
     steps: Rule = "sentence"
-    max_new_tokens: Annotated[
-        int,
-        Doc("Longest text, in the model's tokens; a longer one is cut and counts as wrong."),
-        Ge(1),
-    ] = 256
-    base_prompt: Annotated[
-        PromptConfig,
-        Doc("The prompt of models that were not trained with one; others use their own."),
-    ] = field(default_factory=PromptConfig)
-    base_examples: Annotated[
-        tuple[Example, ...],
-        Doc(
-            "Solved examples shown to models that were not trained with a prompt, before every question."
-        ),
-    ] = ()
-    base_stop: Annotated[
-        tuple[str, ...],
-        Doc("A text of such a model ends before the first of these."),
-    ] = ()
-    precision: Annotated[
-        Literal["auto", "fp32", "bf16"],
-        Doc("What the model computes in; auto: bf16 where that is faster."),
-    ] = "auto"
-    quantisation: QuantisationSetting = "none"
-    batch_tokens: Annotated[
-        int,
-        Doc("Tokens of prompts and texts held at once: more is faster and takes more memory."),
-        Ge(1),
-    ] = 16384
-
-    def __post_init__(self) -> None:
-        if "" in self.base_stop:
-            raise SettingError(
-                "base_stop", "holds an empty text, before which every text ends", hint="take it out"
-            )
 
 
-class FirstError(Stage[Config]):
+class FirstError(Asking[Config]):
     """The first broken step of every model's wrong answers."""
 
     uses = "evaluate.first_error"
     version = 1
-    libraries = ("peft", "torch", "transformers")
-    models = Input(Model, each=True)
-    questions = Input(Question, role="test")
     breakpoints = Output(Breakpoint)
-
-    @classmethod
-    def libraries_of(cls, config: Config) -> tuple[str, ...]:
-        """Bitsandbytes too, where it holds the weights."""
-        return cls.libraries if config.quantisation == "none" else (*cls.libraries, "bitsandbytes")
-
-    @classmethod
-    def shown(cls, config: Config) -> tuple[str, ...]:
-        """The questions that are shown as examples."""
-        return tuple(example.question for example in config.base_examples)
-
-    @classmethod
-    def resolve(cls, config: Config, capability: Capability, models: Mapping[str, Path]) -> Config:
-        """Precision by the machine and the model's width."""
-        precision = resolve_precision(config.precision, capability, models["models"])
-        return replace(config, precision=precision)
 
     def run(self, ctx: Context[Config]) -> None:
         """Ask the model every question, and again with the first steps of its solution where it was wrong.
