@@ -19,6 +19,8 @@ from kpod.runner.session import RunOptions, Session
 from kpod.stages.report.html import Config, Html
 from tests.e2e.browser import Browser
 
+pytestmark = pytest.mark.slow  # its recipe takes seconds
+
 # What a page, a template, a terminal or a reader might take for something other than text.
 HARM = {
     "script": "<script>window.__pwned = 1; alert(1)</script>", "closing": "</script></style></title></textarea>-->]]><b>",
