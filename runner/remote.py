@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -136,11 +137,14 @@ class Result:
     Args:
         status: done; stopped or out of budget; failed: an error for people; crashed: any other.
         said: the error's text.
+        at_s: when the process knew it, seconds since 1970. A process that another one's end brings down
+            fails after that one has left its result, so the earliest is where it began.
         outputs, refers, notes: what was written; of rank 0.
     """
 
     status: Literal["done", "stopped", "unpaid", "failed", "crashed"]
     said: str = ""
+    at_s: float = field(default_factory=time.time)
     outputs: dict[str, StoredOutput]
     refers: tuple[str, ...] = ()
     notes: dict[str, Any]

@@ -27,11 +27,10 @@ _LOG_LINES = 12
 _LAUNCHED = re.compile(
     r"^(RANK|LOCAL_RANK|WORLD_SIZE|LOCAL_WORLD_SIZE|GROUP_\w+|ROLE_\w+|MASTER_\w+|TORCHELASTIC_\w+)$"
 )
-_ROOT_CAUSE = re.compile(
-    r"Root Cause.*?rank\s*: (?P<rank>\d+).*?exitcode\s*: (?P<code>-?\d+)", re.DOTALL
+# A process that ended badly, in what torch's launcher prints about all of them; it names the one it noticed first last.
+_FAILURE = re.compile(
+    r"^\s*rank\s*: (?P<rank>\d+)[^\n]*\n\s*exitcode\s*: (?P<code>-?\d+)", re.MULTILINE
 )
-
-_FAILURE = re.compile(r"rank\s*: (?P<rank>\d+).*?exitcode\s*: (?P<code>-?\d+)", re.DOTALL)
 
 
 def spawn(ctx: Running, plan: LaunchPlan) -> dict[str, StoredOutput]:
@@ -59,7 +58,7 @@ def spawn(ctx: Running, plan: LaunchPlan) -> dict[str, StoredOutput]:
             if ctx.stop.is_set:
                 (folder / STOP).touch()
             relay.pass_on()
-    result = _judged(
+    result = judged(
         folder, plan.num_processes, is_stopped=ctx.stop.is_set, code=launcher.returncode
     )
     ctx.notes.update(result.notes)
@@ -111,7 +110,7 @@ class _Relay:
             self._ctx.events.emit(row.pop("event"), **row)
 
 
-def _judged(folder: Path, num_processes: int, *, is_stopped: bool, code: int) -> Result:
+def judged(folder: Path, num_processes: int, *, is_stopped: bool, code: int) -> Result:
     """The result of rank 0, if all is well.
 
     Raises:
@@ -144,12 +143,14 @@ def _raise_told(result: Result) -> None:
 def _death(folder: Path, results: dict[int, Result]) -> StageError:
     """Which process died of what, with the end of its log."""
     launcher = folder / "launcher.log"
-    told = _ROOT_CAUSE.search(launcher.read_text(encoding="utf-8", errors="replace"))
-    if told is None:
+    text = launcher.read_text(encoding="utf-8", errors="replace")
+    codes = {int(one["rank"]): int(one["code"]) for one in _FAILURE.finditer(text)}
+    if not codes:
         started = sorted(folder.glob("rank-*.log"))
         which = "failed" if started else "could not start the processes"
         return StageError(f"accelerate's launcher {which}{_tail(launcher)}")
-    rank, code = _first_killed(launcher) or (int(told["rank"]), int(told["code"]))
+    rank = _began_with(codes, results)
+    code = codes.get(rank, 0)
     if rank in results:
         how = f"failed: {results[rank].said}"
     elif code < 0:
@@ -162,12 +163,27 @@ def _death(folder: Path, results: dict[int, Result]) -> StageError:
     )
 
 
-def _first_killed(launcher: Path) -> tuple[int, int] | None:
-    """Rank and code of a process that a signal ended: those that fail with it fail for want of it. SIGTERM is the launcher's own."""
-    text = launcher.read_text(encoding="utf-8", errors="replace")
-    failures = [(int(one["rank"]), int(one["code"])) for one in _FAILURE.finditer(text)]
-    killed = [failure for failure in failures if failure[1] < 0 and failure[1] != -signal.SIGTERM]
-    return killed[0] if killed else None
+def _began_with(codes: dict[int, int], results: dict[int, Result]) -> int:
+    """The rank whose end brought the others down.
+
+    What the launcher notices first says little: it looks ten times a second, and the others fail within milliseconds for want
+    of the first. So: one that a signal ended without a word; else the first of those that raised; else the launcher's own answer.
+    SIGTERM is the launcher's way to end the rest, and SIGABRT that of a library whose peer is gone, where another raised.
+
+    Args:
+        codes: exit codes by rank, the launcher's first observed failure last.
+        results: what the processes left behind, by rank.
+    """
+    crashed = {rank: result.at_s for rank, result in results.items() if result.status == "crashed"}
+    expected = {-signal.SIGTERM} | ({-signal.SIGABRT} if crashed else set())
+    killed = [
+        rank
+        for rank, code in codes.items()
+        if rank not in results and code < 0 and code not in expected
+    ]
+    if killed:
+        return killed[-1]
+    return min(crashed, key=crashed.__getitem__) if crashed else list(codes)[-1]
 
 
 def _signal_name(number: int) -> str:

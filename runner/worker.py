@@ -95,7 +95,5 @@ if __name__ == "__main__":
     _code = main(Path(sys.argv[1]))
     sys.stdout.flush()
     sys.stderr.flush()
-    if _code == 0:
-        # The result is on the disk. Threads of libraries that still run would end an ordinary exit with an abort now and then.
-        os._exit(_code)
-    sys.exit(_code)
+    # The result is on the disk. Threads of libraries that still run would end an ordinary exit with an abort now and then.
+    os._exit(_code)
