@@ -19,7 +19,12 @@ from kpod.stages._lm.hardware import set_threads as set_threads
 from kpod.stages._lm.limits import Limits as Limits
 from kpod.stages._lm.limits import longest_trained as longest_trained
 from kpod.stages._lm.limits import read_limits as read_limits
-from kpod.stages._lm.quantised import Quantisation, check_quantisable, quantised_config
+from kpod.stages._lm.quantised import (
+    Quantisation,
+    check_quantisable,
+    keep_to_precision,
+    quantised_config,
+)
 from kpod.stages._lm.quiet import quiet as quiet
 from kpod.stages._lm.sentencepiece_file import t5_tokenizer_of_folder
 
@@ -212,6 +217,7 @@ def load_quantised(
             )
         if files.adapter is not None:
             model = _with_adapter(model, files, merge=False)
+    keep_to_precision(model, dtype)
     reset_generation(model)
     found: PreTrainedModel = model.eval()
     return found

@@ -35,6 +35,9 @@ QuantisationSetting = Annotated[
 # bitsandbytes says so at every product of an 8-bit layer: it rounds what comes in to fp16 first, as the paper does.
 _HARMLESS = "MatMul8bitLt: inputs will be cast from"
 
+# Output rows that bitsandbytes' kernel for CPUs with avx512_bf16 takes at a time (`block_n` of its packing, 0.50.2).
+_FUSED_ROWS = 32
+
 
 def check_quantisable(
     files: ModelFiles, quantisation: str, *, setting: str = "quantisation", instead: str = "none"
@@ -99,6 +102,24 @@ def quantised_config(
 
 def _is_news(record: logging.LogRecord) -> bool:
     return not record.getMessage().startswith(_HARMLESS)
+
+
+def keep_to_precision(model: Any, dtype: torch.dtype) -> None:
+    """Let 4-bit layers on a CPU compute in the type that was asked for, in place.
+
+    On a CPU with avx512_bf16, bitsandbytes 0.50 packs 4-bit weights anew for a kernel that rounds inputs and scales to bf16,
+    whatever was asked for, and fails where a layer's width is no multiple of a block (64) or its output none of 32. The
+    kernel is left on where bf16 is what was asked for and the layer fits it: there it is the fast way to write texts.
+    """
+    import torch
+
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            fits = (
+                module.in_features % module.weight.quant_state.blocksize == 0
+                and module.out_features % _FUSED_ROWS == 0
+            )
+            module.support_avx512bf16_for_cpu &= fits and dtype == torch.bfloat16
 
 
 def make_trainable(model: Any) -> None:

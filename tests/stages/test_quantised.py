@@ -10,7 +10,12 @@ import pytest
 from kpod.runner import MissingExtra, StageError
 from kpod.stages._lm import quantised
 from kpod.stages._lm.loading import load_lm
-from kpod.stages._lm.quantised import Quantisation, check_quantisable, quantised_config
+from kpod.stages._lm.quantised import (
+    Quantisation,
+    check_quantisable,
+    keep_to_precision,
+    quantised_config,
+)
 from kpod.stages.teacher.local import Config, Local, TeacherPrompt
 from tests.stages.fakes import FakeContext
 from tests.stages.test_teacher_local import QUESTIONS
@@ -106,3 +111,22 @@ def test_an_adapter_stays_beside_quantised_weights(tmp_path: Path) -> None:
     ]
 
     assert not torch.allclose(found[0], found[1], atol=1e-3)
+
+
+def test_a_kernel_that_computes_in_bf16_is_left_on_only_where_bf16_is_asked_for_and_the_layer_fits_it() -> (
+    None
+):
+    import torch
+    from bitsandbytes.nn import Linear4bit
+
+    def layers(dtype: torch.dtype, *, is_capable: bool = True) -> list[bool]:
+        sizes = ((64, 32), (32, 32), (64, 48))
+        model = torch.nn.Sequential(*(Linear4bit(*size, quant_type="nf4") for size in sizes)).to("cpu")  # fmt: skip
+        for layer in model:
+            layer.support_avx512bf16_for_cpu = is_capable  # as on a CPU with avx512_bf16
+        keep_to_precision(model, dtype)
+        return [layer.support_avx512bf16_for_cpu for layer in model]
+
+    assert layers(torch.bfloat16) == [True, False, False]
+    assert layers(torch.float32) == [False, False, False]
+    assert layers(torch.bfloat16, is_capable=False) == [False, False, False]
