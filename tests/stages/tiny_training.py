@@ -41,12 +41,14 @@ def fresh(*, dropout: float | None = None, precision: str = "fp32") -> Parts:
     return take_apart(model, precision=precision, probe_ids=(1, 2, 3))
 
 
-def training(*, micro_batch_tokens: int = 4096, every_s: float = 1e9, steps: int = 9) -> Training:
+def training(
+    *, micro_batch_tokens: int = 4096, every_s: float = 1e9, steps: int = 9, peak: float = 1e-2
+) -> Training:
     """Three epochs of three steps."""
     plan = StepPlan(num_examples=len(EXAMPLES), batch_size=5, num_steps=steps, seed=2)
     return Training(
         plan=plan,
-        schedule=Schedule(name="cosine", peak=1e-2, warmup_frac=0.1, num_steps=plan.num_steps),
+        schedule=Schedule(name="cosine", peak=peak, warmup_frac=0.1, num_steps=plan.num_steps),
         normalise="targets", weight_decay=0.01, grad_clip=1.0, micro_batch_tokens=micro_batch_tokens, checkpoint_every_s=every_s,
     )  # fmt: skip
 
