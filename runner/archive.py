@@ -165,13 +165,19 @@ class Archive:
         """As `read`, each record as the JSON object that it is stored as."""
         import orjson
 
-        files = unit.manifest.outputs[output].files
-        path = self._as_it_was(
-            self.output_path(unit, output), files[0].sha256 if len(files) == 1 else None
-        )
-        with path.open("rb") as lines:
+        with self._records(unit, output).open("rb") as lines:
             for line in lines:
                 yield orjson.loads(line)
+
+    def content(self, unit: ArchivedUnit, output: str) -> bytes:
+        """As `read`, all records as the bytes that they are stored as, one a line."""
+        return self._records(unit, output).read_bytes()
+
+    def _records(self, unit: ArchivedUnit, output: str) -> Path:
+        files = unit.manifest.outputs[output].files
+        return self._as_it_was(
+            self.output_path(unit, output), files[0].sha256 if len(files) == 1 else None
+        )
 
     def _as_it_was(self, path: Path, digest: str | None) -> Path:
         """The path of a file that is there and has its digest, where one is known; each is read through once."""

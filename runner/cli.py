@@ -61,11 +61,10 @@ def _usage() -> str:
 def _dispatch(name: str, words: list[str]) -> int:
     if name not in COMMANDS:
         from kpod.runner.errors import nearest
+        from kpod.runner.visible import visible_text
 
-        print(
-            f"kpod has no command '{name}'\nallowed: {', '.join(COMMANDS)}\n{nearest(name, COMMANDS)}".rstrip(),
-            file=sys.stderr,
-        )
+        said = f"kpod has no command '{name}'\nallowed: {', '.join(COMMANDS)}\n{nearest(name, COMMANDS)}"
+        print(visible_text(said.rstrip()), file=sys.stderr)
         return 2
     if "WORLD_SIZE" in os.environ:
         from kpod.runner.launch import is_launched, take_part
@@ -76,13 +75,13 @@ def _dispatch(name: str, words: list[str]) -> int:
 
 
 def _run_command(name: str, words: list[str]) -> int:
-    from argparse import ArgumentParser
     from importlib import import_module
 
+    from kpod.runner.commands._options import CommandParser
     from kpod.runner.errors import ExitCode, KpodError, StageCrashed
 
     command = import_module(f"kpod.runner.commands.{name.replace('-', '_')}")
-    parser = ArgumentParser(prog=f"kpod {name}", description=COMMANDS[name], allow_abbrev=False)
+    parser = CommandParser(prog=f"kpod {name}", description=COMMANDS[name], allow_abbrev=False)
     command.add_arguments(parser)
     try:
         return int(command.run(parser.parse_args(words)))

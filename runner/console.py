@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 from kpod.runner.recipe import Recipe
-from kpod.runner.visible import visible_text
+from kpod.runner.visible import visible_json, visible_text
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -26,8 +26,8 @@ def complain(text: str) -> None:
 
 
 def json_listener(row: dict[str, Any]) -> None:
-    """Print an event as it is."""
-    print(json.dumps(row, ensure_ascii=False, sort_keys=True), flush=True)
+    """Print an event as it is, in JSON that no terminal obeys: JSON itself escapes C0 alone."""
+    print(visible_json(json.dumps(row, ensure_ascii=False, sort_keys=True)), flush=True)
 
 
 class RunConsole:

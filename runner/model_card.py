@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from kpod.runner import document
 from kpod.runner.archive import Archive, ArchivedUnit
+from kpod.runner.comparing.reading import Reading
 from kpod.runner.comparing.scores import arms_of, compare_arms
 from kpod.runner.model_code import loading_code
 from kpod.runner.record import Metric
@@ -207,7 +208,8 @@ def _comparison(archive: Archive, evaluation: ArchivedUnit) -> Iterator[str]:
     if len(primary) < 2:
         return
     first, last = primary[0], primary[-1]
-    a, b = (arms_of(archive, arm_of[name]) for name in (first, last))
+    reading = Reading()
+    a, b = (arms_of(archive, arm_of[name], reading) for name in (first, last))
     (score,) = compare_arms(a, b, is_named=True)
     yield f"The comparison that the recipe is about, {first} (A) against {last} (B): {score.sentence}."
 

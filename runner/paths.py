@@ -8,7 +8,7 @@ from typing import Any
 
 from kpod.runner import document
 from kpod.runner.document import Node
-from kpod.runner.errors import Position
+from kpod.runner.errors import Position, Problem, RecipeError
 
 
 def with_absolute(data: Any, node: Node | None, parts: Sequence[str]) -> Any:
@@ -18,6 +18,9 @@ def with_absolute(data: Any, node: Node | None, parts: Sequence[str]) -> Any:
         data: plain data.
         node: the same with positions; None leaves the data as it is.
         parts: the name of the paths; `*` stands for any key or index.
+
+    Raises:
+        RecipeError: a path is one that no file can have.
     """
     if node is None or data is None:
         return data
@@ -36,6 +39,12 @@ def with_absolute(data: Any, node: Node | None, parts: Sequence[str]) -> Any:
 
 
 def _absolute(path: str, written_in: Position) -> str:
+    if "\0" in path:
+        problem = Problem(
+            message=f"got '{path}'", where=written_in, allowed="a path without a NUL character",
+            hint="write the file's name as the file system has it",
+        )  # fmt: skip
+        raise RecipeError([problem])
     is_file = written_in != document.COMMAND_LINE
     folder = Path(written_in.file).absolute().parent if is_file else Path.cwd()
     return str((folder / Path(path).expanduser()).resolve())

@@ -150,9 +150,9 @@ class RecipeReader:
         data = document.plain(with_node) if with_node is not None else {}
         data = data or {}
         path = f"stages.{stage_id}.with"
-        for dotted in local_path_fields(stage.config_class):
-            data = with_absolute(data, with_node, dotted.split("."))
         try:
+            for dotted in local_path_fields(stage.config_class):
+                data = with_absolute(data, with_node, dotted.split("."))
             return build_config(stage.config_class, data, node=with_node or node, path=path)
         except RecipeError as error:
             self.problems += error.problems

@@ -13,6 +13,8 @@ from math import ceil, fsum, isfinite, sqrt
 from random import Random
 from typing import Any, NamedTuple
 
+from kpod.runner.t_distribution import reach, two_tails
+
 SEEDS_NEEDED = 5
 """Below it no claim is made: our choice. With 4 seeds no sign-flip p is under 0.125, with 5 none under 0.0625."""
 
@@ -118,9 +120,9 @@ def paired(differences: Sequence[float]) -> Paired:
             is_exact=flip.is_exact, p_holm=None, p_flip_holm=flip.p,
         )  # fmt: skip
     sd = _spread(differences, mean)
-    reach, p_t = _t_test(mean, sd / sqrt(n), freedom=n - 1)
+    half, p_t = _t_test(mean, sd / sqrt(n), freedom=n - 1)
     return Paired(
-        n=n, mean=mean, sd=sd, low=mean - reach, high=mean + reach, p_t=p_t, p_flip=flip.p,
+        n=n, mean=mean, sd=sd, low=mean - half, high=mean + half, p_t=p_t, p_flip=flip.p,
         is_exact=flip.is_exact, p_holm=p_t, p_flip_holm=flip.p,
     )  # fmt: skip
 
@@ -243,10 +245,7 @@ def _t_test(mean: float, error: float, *, freedom: int) -> tuple[float, float | 
     """
     if error == 0:
         return 0.0, 1.0 if mean == 0 else None
-    from scipy.special import stdtr, stdtrit
-
-    reach = float(stdtrit(freedom, 1 - LEVEL / 2)) * error
-    return reach, float(2 * stdtr(freedom, -abs(mean) / error))
+    return reach(LEVEL, freedom) * error, two_tails(abs(mean) / error, freedom)
 
 
 def _drawn(sizes: Sequence[float], least: float, *, seed: int) -> float:

@@ -17,6 +17,7 @@ from kpod.runner.console import table
 from kpod.runner.matrix import Combination
 from kpod.runner.seeds import Method, Series, compare_all, series_of
 from kpod.runner.significance import LEVEL, corrected
+from kpod.runner.t_distribution import reach
 
 Data = Literal["test", "validation"]
 
@@ -91,11 +92,9 @@ def figure_of(series: Series | None) -> Figure | None:
     values = list(series.accuracies.values())
     if len(values) == 1:
         return Figure(n=1, mean=values[0], sd=None, low=None, high=None)
-    from scipy.special import stdtrit
-
     mean, sd = fmean(values), stdev(values)
-    reach = float(stdtrit(len(values) - 1, 1 - LEVEL / 2)) * sd / sqrt(len(values))
-    return Figure(n=len(values), mean=mean, sd=sd, low=mean - reach, high=mean + reach)
+    half = reach(LEVEL, len(values) - 1) * sd / sqrt(len(values))
+    return Figure(n=len(values), mean=mean, sd=sd, low=mean - half, high=mean + half)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

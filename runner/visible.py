@@ -22,6 +22,11 @@ def visible_text(text: str) -> str:
     return _OBEYED.sub(_picture, text)
 
 
+def visible_json(text: str) -> str:
+    """JSON that says the same, with each character that would be obeyed written as its number; line ends stay."""
+    return _OBEYED.sub(lambda found: "".join(f"\\u{ord(one):04x}" for one in found.group()), text)
+
+
 def _picture(found: re.Match[str]) -> str:
     if found.string.startswith("\r\n", found.start()):
         return ""

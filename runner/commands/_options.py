@@ -5,10 +5,20 @@ from __future__ import annotations
 import os
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
+
+from kpod.runner.visible import visible_text
 
 if TYPE_CHECKING:
     from kpod.runner.session import RunOptions
+
+
+class CommandParser(ArgumentParser):
+    """Says what is wrong with a command line without what a terminal would obey: a shell's `*` names files that others named."""
+
+    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
+        """End the process with a message."""
+        super().exit(status, message and visible_text(message))
 
 
 def add_folders(parser: ArgumentParser) -> None:

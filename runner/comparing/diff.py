@@ -9,6 +9,7 @@ from typing import Any
 
 from kpod.runner.archive import Archive, find_run
 from kpod.runner.comparing.flips import Flip, FlipFinder
+from kpod.runner.comparing.reading import Reading
 from kpod.runner.comparing.scores import Score, arms_of, compare_arms
 from kpod.runner.comparing.stages import StageChange, compare_arms_made, compare_stages
 from kpod.runner.comparing.values import Row, changed_environment, changed_values
@@ -74,7 +75,8 @@ def diff(
     """
     runs = Path(runs)
     (run_a, arm_a), (run_b, arm_b) = _named(a, runs), _named(b, runs)
-    arms_a, arms_b = arms_of(run_a, arm_a), arms_of(run_b, arm_b)
+    reading = Reading()
+    arms_a, arms_b = arms_of(run_a, arm_a, reading), arms_of(run_b, arm_b, reading)
     if bool(arm_a) != bool(arm_b):
         raise KpodError(
             f"got an arm of one run and a whole run: {a} and {b}\nallowed: two runs, or RUN:ARM twice"
@@ -82,16 +84,18 @@ def diff(
     primary = run_b.facts["primary"] or run_a.facts["primary"]
     scores = compare_arms(arms_a, arms_b, is_named=arm_a is not None, primary=primary)
     if run_a.folder != run_b.folder:
-        stages = compare_stages(run_a, run_b)
+        stages = compare_stages(run_a, run_b, reading)
     else:
         made = [(str(s.a.unit.element), str(s.b.unit.element)) for s in scores if arm_a is not None]
-        stages = [stage for names in made for stage in compare_arms_made(run_a, run_b, names)]
+        stages = [
+            stage for names in made for stage in compare_arms_made(run_a, run_b, names, reading)
+        ]
     methods = list(_methods(run_a, run_b, scores, runs))
     scores = [
         replace(score, is_seed_apart=isinstance(method, str))
         for score, method in zip(scores, methods, strict=True)
     ]
-    finder = FlipFinder(run_a, run_b)
+    finder = FlipFinder(run_a, run_b, reading)
     return Diff(
         a=run_a, b=run_b,
         values=tuple(changed_values(run_a, run_b)), environment=tuple(changed_environment(run_a, run_b)),

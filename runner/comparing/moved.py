@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from itertools import compress
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     import numpy as np
 
 _MOST_SHOWN = 5
-Thing = TypeVar("Thing")
+Place = list[int] | str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,28 +41,58 @@ class Moved:
         return f"{self.n:,} numbers in changed records: rank correlation {rho}, mean {self.unit} {self.mean_a:.3f} -> {self.mean_b:.3f}"
 
 
-def moved(
-    pairs: Sequence[tuple[Thing, float, float]], *, unit: str, name: Callable[[Thing], str] = str
-) -> Moved | None:
-    """What became of numbers; None where there are none.
+class Columns(NamedTuple):
+    """The numbers of a record, and where in it each stands: [start, end], or words; as many places as numbers."""
 
-    Args:
-        pairs: (what it belongs to, in A, in B).
-        unit: of the numbers.
-        name: of what a number belongs to; asked of those alone that are shown.
-    """
-    if not pairs:
-        return None
-    import numpy as np
+    places: Sequence[Place]
+    numbers: Sequence[float]
 
-    before = np.array([left for _, left, _ in pairs])
-    after = np.array([right for _, _, right in pairs])
-    order = np.argsort(-np.abs(after - before), kind="stable")[:_MOST_SHOWN]
-    return Moved(
-        unit=unit, n=len(pairs), rank_correlation=spearman(before, after),
-        mean_a=float(before.mean()), mean_b=float(after.mean()),
-        largest=tuple((name(thing), left, right) for thing, left, right in (pairs[place] for place in order) if left != right),
-    )  # fmt: skip
+
+class Numbers:
+    """Numbers that records of A and B have at the same places, gathered record by record."""
+
+    def __init__(self) -> None:
+        self._before: list[float] = []
+        self._after: list[float] = []
+        self._starts: list[int] = []
+        self._records: list[tuple[str, Sequence[Place]]] = []
+
+    def add(self, record_id: str, before: Columns, after: Columns) -> None:
+        """One record in A and in B; a number whose place is another one in B does not count."""
+        self._starts.append(len(self._before))
+        if before.places == after.places:
+            self._records.append((record_id, before.places))
+            self._before += before.numbers
+            self._after += after.numbers
+            return
+        alike = [place == also for place, also in zip(before.places, after.places, strict=False)]
+        self._records.append((record_id, list(compress(before.places, alike))))
+        self._before += compress(before.numbers, alike)
+        self._after += compress(after.numbers, alike)
+
+    def moved(self, unit: str) -> Moved | None:
+        """What became of them; None where there are none.
+
+        Args:
+            unit: of the numbers.
+        """
+        if not self._before:
+            return None
+        import numpy as np
+
+        before, after = np.array(self._before), np.array(self._after)
+        order = np.argsort(-np.abs(after - before), kind="stable")[:_MOST_SHOWN].tolist()
+        pairs = [(self._name(at), self._before[at], self._after[at]) for at in order]
+        return Moved(
+            unit=unit, n=len(self._before), rank_correlation=spearman(before, after),
+            mean_a=float(before.mean()), mean_b=float(after.mean()),
+            largest=tuple((name, left, right) for name, left, right in pairs if left != right),
+        )  # fmt: skip
+
+    def _name(self, at: int) -> str:
+        record = bisect_right(self._starts, at) - 1
+        record_id, places = self._records[record]
+        return f"{record_id} {places[at - self._starts[record]]}"
 
 
 def spearman(before: np.ndarray[Any, Any], after: np.ndarray[Any, Any]) -> float | None:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from itertools import zip_longest
 from typing import Any
 
-from kpod.runner.comparing.moved import Moved, moved
+from kpod.runner.comparing.moved import Columns, Moved, Numbers
+from kpod.runner.comparing.renaming import names_in_a
 from kpod.runner.comparing.words import word_diff
 
 Row = Mapping[str, Any]
-# Where in a record a number stands: [start, end], or words.
-Place = list[int] | str
+BY_ID = frozenset({"Question", "TokenWeights", "Difficulty", "Curriculum"})
+"""Types whose rows are each compared with the one of the same id: rows that are the same need not be looked at."""
 
 _MOST_EXAMPLES = 20
 
@@ -45,6 +46,7 @@ class Change:
         num_reworded: questions that have rationales in both, but not the same ones.
         moved: how numbers that both have went; None where the record holds none.
         examples: at most 20.
+        renamed: clusters of B that A calls otherwise: number in B, number in A.
     """
 
     output: str
@@ -57,6 +59,7 @@ class Change:
     num_reworded: int = 0
     moved: Moved | None = None
     examples: tuple[Example, ...] = ()
+    renamed: dict[int, int] = field(default_factory=dict)
 
     @property
     def sentence(self) -> str:
@@ -70,14 +73,21 @@ class Change:
             said.append(f"{self.num_reworded:,} questions with other texts")
         if self.moved is not None:
             said.append(self.moved.sentence)
+        if self.renamed:
+            said.append("clusters of B called as A calls them")
         return f"{self.output}: {', '.join(said)}"
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON."""
-        return asdict(self)
+        """As JSON; `renamed` only where it says something."""
+        found = asdict(self)
+        if not self.renamed:
+            del found["renamed"]
+        return found
 
 
-def change_of(record: str, output: str, a: Iterable[Row], b: Iterable[Row]) -> Change:
+def change_of(
+    record: str, output: str, a: Iterable[Row], b: Iterable[Row], *, num_same: int = 0
+) -> Change:
     """Compare two outputs of one type of record.
 
     Args:
@@ -85,8 +95,12 @@ def change_of(record: str, output: str, a: Iterable[Row], b: Iterable[Row]) -> C
         output: name of the output.
         a: its rows in A, as JSON objects.
         b: those in B.
+        num_same: rows that both have and that were left out of `a` and `b`; only for types that are `BY_ID`.
     """
-    return _BY_RECORD.get(record, _plain)(record, output, list(a), list(b))
+    found = _BY_RECORD.get(record, _plain)(record, output, list(a), list(b))
+    return replace(
+        found, num_a=found.num_a + num_same, num_b=found.num_b + num_same, num_same=found.num_same + num_same,
+    )  # fmt: skip
 
 
 def _plain(record: str, output: str, a: list[Row], b: list[Row]) -> Change:
@@ -145,73 +159,56 @@ def _by_question(rows: Iterable[Row]) -> dict[str, list[Row]]:
 
 
 def _numbers(
-    id_of: str, values: Callable[[Row], Iterator[tuple[Place, float]]], unit: str
+    id_of: str, columns: Callable[[Row], Columns], unit: str
 ) -> Callable[[str, str, list[Row], list[Row]], Change]:
     """A comparison of records that hold numbers: how those that both have moved."""
 
     def compare(record: str, output: str, a: list[Row], b: list[Row]) -> Change:
         left, right = {row[id_of]: row for row in a}, {row[id_of]: row for row in b}
         shared = [key for key in left if key in right]
-        pairs = [
-            ((key, place), before, after)
-            for key in shared
-            if left[key] != right[key]
-            for (place, before), (also, after) in zip(
-                values(left[key]), values(right[key]), strict=False
-            )
-            if place == also
-        ]
-        num_same = sum(left[key] == right[key] for key in shared)
+        changed = [key for key in shared if left[key] != right[key]]
+        numbers = Numbers()
+        for key in changed:
+            numbers.add(key, columns(left[key]), columns(right[key]))
         return Change(
-            output=output, record=record, num_a=len(a), num_b=len(b), num_same=num_same,
-            only_a=len(left) - len(shared), only_b=len(right) - len(shared), moved=moved(pairs, unit=unit, name=lambda of: f"{of[0]} {of[1]}"),
+            output=output, record=record, num_a=len(a), num_b=len(b), num_same=len(shared) - len(changed),
+            only_a=len(left) - len(shared), only_b=len(right) - len(shared), moved=numbers.moved(unit),
         )  # fmt: skip
 
     return compare
 
 
-def _weights(row: Row) -> Iterator[tuple[Place, float]]:
-    return zip(row["spans"], row["weights"], strict=True)
+def _weights(row: Row) -> Columns:
+    return Columns(row["spans"], row["weights"])
 
 
-def _difficulties(row: Row) -> Iterator[tuple[Place, float]]:
-    for start, end, nats in row["steps"]:
-        yield [start, end], nats
+def _difficulties(row: Row) -> Columns:
+    return Columns([step[:2] for step in row["steps"]], [step[2] for step in row["steps"]])
 
 
-def _given(row: Row) -> Iterator[tuple[Place, float]]:
-    for epoch, given in enumerate(row["given"], 1):
-        yield f"epoch {epoch}", float(given)
+def _given(row: Row) -> Columns:
+    return Columns(
+        [f"epoch {epoch}" for epoch in range(1, len(row["given"]) + 1)],
+        [float(given) for given in row["given"]],
+    )
 
 
 def _assignments(record: str, output: str, a: list[Row], b: list[Row]) -> Change:
-    """Clusters are the same where the same questions stand together, whatever their numbers."""
+    """Clusters are the same where the same questions stand together, whatever their numbers: B's are called as A calls them."""
     left = {row["question_id"]: row["cluster"] for row in a}
     right = {row["question_id"]: row["cluster"] for row in b}
+    names = names_in_a(left, right)
     shared = [key for key in left if key in right]
-    partner = _partners([(left[key], right[key]) for key in shared])
-    moved_ids = [key for key in shared if partner.get(left[key]) != right[key]]
+    moved_ids = [key for key in shared if left[key] != names[right[key]]]
     examples = [
-        Example(id=key, before=f"cluster {left[key]}", after=f"cluster {right[key]}")
+        Example(id=key, before=f"cluster {left[key]}", after=f"cluster {names[right[key]]}")
         for key in moved_ids[:_MOST_EXAMPLES]
     ]
     return Change(
         output=output, record=record, num_a=len(a), num_b=len(b), num_same=len(shared) - len(moved_ids),
-        only_a=len(left) - len(shared), only_b=len(right) - len(shared), num_reworded=0,
-        moved=None, examples=tuple(examples),
+        only_a=len(left) - len(shared), only_b=len(right) - len(shared), examples=tuple(examples),
+        renamed={number: name for number, name in names.items() if number != name},
     )  # fmt: skip
-
-
-def _partners(pairs: Iterable[tuple[int, int]]) -> dict[int, int]:
-    """For each cluster of A the one of B that shares most questions with it, each taken once, the largest overlap first."""
-    overlaps: dict[tuple[int, int], int] = {}
-    for pair in pairs:
-        overlaps[pair] = overlaps.get(pair, 0) + 1
-    found: dict[int, int] = {}
-    for left, right in sorted(overlaps, key=lambda pair: (-overlaps[pair], pair)):
-        if left not in found and right not in found.values():
-            found[left] = right
-    return found
 
 
 def _predictions(record: str, output: str, a: list[Row], b: list[Row]) -> Change:

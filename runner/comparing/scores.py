@@ -11,8 +11,9 @@ from functools import cached_property
 from typing import Any
 
 from kpod.runner.archive import Archive, ArchivedUnit
+from kpod.runner.comparing.reading import Reading
 from kpod.runner.errors import KpodError
-from kpod.runner.record import Metric, Prediction
+from kpod.runner.record import Metric
 from kpod.runner.significance import LEVEL, bootstrap_mean, holm, mcnemar, questions_needed
 
 
@@ -38,10 +39,13 @@ class Arm:
     high: float | None
     answers: dict[str, tuple[bool | None, ...]]
 
-    def share(self, question_id: str) -> float | None:
-        """Share of the samples of a question that are right; None where it was not scored."""
-        verdicts = [one for one in self.answers.get(question_id, ()) if one is not None]
-        return sum(verdicts) / len(verdicts) if verdicts else None
+    def shares(self) -> dict[str, float]:
+        """By question the share of its samples that are right; those that were not scored are left out."""
+        scored = {
+            key: [one for one in verdicts if one is not None]
+            for key, verdicts in self.answers.items()
+        }
+        return {key: sum(found) / len(found) for key, found in scored.items() if found}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,22 +78,22 @@ class Score:
         """Scored questions in both."""
         return len(self.differences)
 
-    @property
+    @cached_property
     def only_a(self) -> int:
         """Questions that A answers better (rightly, where there is one sample of each)."""
         return sum(difference < 0 for difference in self.differences.values())
 
-    @property
+    @cached_property
     def only_b(self) -> int:
         """Questions that B answers better."""
         return sum(difference > 0 for difference in self.differences.values())
 
-    @property
+    @cached_property
     def mean(self) -> float:
         """Accuracy of B less A on the shared questions."""
         return sum(self.differences.values()) / self.num_shared
 
-    @property
+    @cached_property
     def is_single(self) -> bool:
         """Whether every question has one sample in both, as McNemar's test needs."""
         return all(len(rows) == 1 for arm in (self.a, self.b) for rows in arm.answers.values())
@@ -180,8 +184,13 @@ class Score:
         }
 
 
-def arms_of(archive: Archive, only: str | None) -> dict[str, Arm]:
+def arms_of(archive: Archive, only: str | None, reading: Reading) -> dict[str, Arm]:
     """The evaluated arms of a run, by name; one of them where `only` names it.
+
+    Args:
+        archive: a complete run.
+        only: an arm, or None.
+        reading: of the comparison.
 
     Raises:
         KpodError: there is no such arm.
@@ -191,14 +200,17 @@ def arms_of(archive: Archive, only: str | None) -> dict[str, Arm]:
         raise KpodError(
             f"{archive.name} has no evaluated arm '{only}'\nallowed: {', '.join(units)}"
         )
-    return {name: _arm(archive, name, unit) for name, unit in units.items() if only in {None, name}}
+    return {
+        name: _arm(archive, name, unit, reading)
+        for name, unit in units.items()
+        if only in {None, name}
+    }
 
 
-def _arm(archive: Archive, name: str, unit: ArchivedUnit) -> Arm:
+def _arm(archive: Archive, name: str, unit: ArchivedUnit, reading: Reading) -> Arm:
     metric = next(archive.read(unit, "metrics", Metric))
     answers: dict[str, list[bool | None]] = {}
-    next(archive.read(unit, "predictions", Prediction), None)  # refuses a file of other records
-    for row in archive.rows(unit, "predictions"):
+    for row in reading.predictions(archive, unit):
         answers.setdefault(row["question_id"], []).append(row["is_correct"])
     return Arm(
         name=name, unit=unit, data=metric.data, n=metric.n, accuracy=metric.accuracy, low=metric.low, high=metric.high,
@@ -250,8 +262,7 @@ def _corrected(scores: Sequence[Score]) -> list[Score]:
 
 
 def _score(name: str, a: Arm, b: Arm) -> Score:
-    shares_a = {key: share for key in a.answers if (share := a.share(key)) is not None}
-    shares_b = {key: share for key in b.answers if (share := b.share(key)) is not None}
+    shares_a, shares_b = a.shares(), b.shares()
     shared = [key for key in shares_a if key in shares_b]
     return Score(
         name=name, a=a, b=b, differences={key: shares_b[key] - shares_a[key] for key in shared},

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from kpod.runner.archive import Archive, ArchivedUnit
-from kpod.runner.comparing.rows import Change, change_of
+from kpod.runner.comparing.reading import Reading, differing
+from kpod.runner.comparing.rows import BY_ID, Change, change_of
 from kpod.runner.errors import KpodError
 from kpod.runner.keys import changes
 from kpod.runner.registry import find_stage
@@ -52,24 +53,28 @@ class StageChange:
         }
 
 
-def compare_stages(a: Archive, b: Archive) -> list[StageChange]:
+def compare_stages(a: Archive, b: Archive, reading: Reading) -> list[StageChange]:
     """Every unit of either run, in the order of the graph."""
-    return [_compare(a, b, name, a.units.get(name), b.units.get(name)) for name in _in_order(a, b)]
+    comparison = _Comparison(a, b, reading)
+    return [comparison.of(name, a.units.get(name), b.units.get(name)) for name in _in_order(a, b)]
 
 
-def compare_arms_made(a: Archive, b: Archive, names: tuple[str, str]) -> list[StageChange]:
+def compare_arms_made(
+    a: Archive, b: Archive, names: tuple[str, str], reading: Reading
+) -> list[StageChange]:
     """The two units that made the models of two arms, beside each other; none where an arm is made of several units.
 
     Args:
         a: the run of one arm.
         b: the run of the other.
         names: ids of the stages that made their models.
+        reading: of the comparison.
     """
     left, right = a.units.get(names[0]), b.units.get(names[1])
     if left is None or right is None:
         return []
     name = names[0] if names[0] == names[1] else " / ".join(names)
-    return [_compare(a, b, name, left, right)]
+    return [_Comparison(a, b, reading).of(name, left, right)]
 
 
 def _in_order(a: Archive, b: Archive) -> Iterator[str]:
@@ -87,43 +92,54 @@ def _in_order(a: Archive, b: Archive) -> Iterator[str]:
         yield from after.get(name, ())
 
 
-def _compare(
-    a: Archive, b: Archive, name: str, left: ArchivedUnit | None, right: ArchivedUnit | None
-) -> StageChange:
-    if left is None or right is None:
-        unit = left or right
-        assert unit is not None
+class _Comparison(NamedTuple):
+    """Two runs, and what is read of them."""
+
+    a: Archive
+    b: Archive
+    reading: Reading
+
+    def of(self, name: str, left: ArchivedUnit | None, right: ArchivedUnit | None) -> StageChange:
+        """A unit of each, or of one alone."""
+        if left is None or right is None:
+            unit = left or right
+            assert unit is not None
+            return StageChange(
+                unit=name, uses=unit.uses, status="only in B" if left is None else "only in A",
+                seconds=(_seconds(left), _seconds(right)), usd=(_usd(left), _usd(right)),
+            )  # fmt: skip
+        digests = {
+            output: (_digest(left, output), _digest(right, output))
+            for output in dict.fromkeys([*left.manifest.outputs, *right.manifest.outputs])
+        }
+        is_same = all(one == other for one, other in digests.values())
+        causes = () if left.manifest.key == right.manifest.key else changes(left.manifest.preimage, right.manifest.preimage)  # fmt: skip
         return StageChange(
-            unit=name, uses=unit.uses, status="only in B" if left is None else "only in A",
-            seconds=(_seconds(left), _seconds(right)), usd=(_usd(left), _usd(right)),
+            unit=name, uses=right.uses, status="same" if is_same else "differs", causes=tuple(causes),
+            outputs=() if is_same else tuple(self._changed_outputs(left, right, digests)),
+            seconds=(_seconds(left), _seconds(right)), usd=(_usd(left), _usd(right)), digests=digests,
         )  # fmt: skip
-    digests = {
-        output: (_digest(left, output), _digest(right, output))
-        for output in dict.fromkeys([*left.manifest.outputs, *right.manifest.outputs])
-    }
-    is_same = all(one == other for one, other in digests.values())
-    causes = () if left.manifest.key == right.manifest.key else changes(left.manifest.preimage, right.manifest.preimage)  # fmt: skip
-    return StageChange(
-        unit=name, uses=right.uses, status="same" if is_same else "differs", causes=tuple(causes),
-        outputs=() if is_same else tuple(_changed_outputs(a, b, left, right, digests)),
-        seconds=(_seconds(left), _seconds(right)), usd=(_usd(left), _usd(right)), digests=digests,
-    )  # fmt: skip
 
+    def _changed_outputs(
+        self, left: ArchivedUnit, right: ArchivedUnit, digests: dict[str, tuple[str | None, str | None]]
+    ) -> Iterator[Change]:  # fmt: skip
+        """What changed inside the outputs that both have and that hold records."""
+        for output, (one, other) in digests.items():
+            if one is None or other is None or one == other:
+                continue
+            record = _record_name(right, output)
+            if record is not None:
+                yield self._change(record, output, left, right)
 
-def _changed_outputs(
-    a: Archive,
-    b: Archive,
-    left: ArchivedUnit,
-    right: ArchivedUnit,
-    digests: dict[str, tuple[str | None, str | None]],
-) -> Iterator[Change]:
-    """What changed inside the outputs that both have and that hold records."""
-    for output, (one, other) in digests.items():
-        if one is None or other is None or one == other:
-            continue
-        record = _record_name(right, output)
-        if record is not None:
-            yield change_of(record, output, a.rows(left, output), b.rows(right, output))
+    def _change(self, record: str, output: str, left: ArchivedUnit, right: ArchivedUnit) -> Change:
+        if record == "Prediction" and output == "predictions":
+            rows = (self.reading.predictions(self.a, left), self.reading.predictions(self.b, right))
+            return change_of(record, output, *rows)
+        if record in BY_ID:
+            contents = (self.a.content(left, output), self.b.content(right, output))
+            found = differing(*contents)
+            return change_of(record, output, found.a, found.b, num_same=found.num_same)
+        return change_of(record, output, self.a.rows(left, output), self.b.rows(right, output))
 
 
 def _record_name(unit: ArchivedUnit, output: str) -> str | None:

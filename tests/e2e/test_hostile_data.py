@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -191,6 +192,63 @@ def test_no_terminal_is_given_what_it_would_obey(
     said = capsys.readouterr()
     assert OBEYED.search(said.out + said.err) is None
     assert shown in said.out
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "run {r}", "run {r} --json", "plan {r}", "runs", "runs --json", "diff {a} {b} {a}", "sweep {r} seed=1", "sweep {r} seed=1 --json",
+        "resume {a}", "rerun {a}", "rerun {a} --json", "export {a} --as cot --to {t}", "archive verify {a}", "cache ls", "accept {r} rationales --because x",
+        "inspect-batch {r} polly", "run {r} --set {h}=1", "show {a} {h}", "show {h}", "diff {h} {a}", "diff {a}:{h} {a}:rex", "explain {a} {h}",
+        "explain {r} rationales", "sweep {r} {h}", "{h}", "show {a} x {h}", "run {h}", "validate {h}", "stages {h}", "archive verify {h}", "cache unpin {h}",
+        "report {h}", "export {h} --as cot", "batch export {r} rationales --to {t}",
+    ],
+)  # fmt: skip
+def test_whatever_is_said_no_terminal_obeys_it(
+    runs: Path, archives: list[Archive], capsys: pytest.CaptureFixture[str], tmp_path: Path, words: str
+) -> None:  # fmt: skip
+    one, other = archives
+    meant = {
+        "a": one.name,
+        "b": other.name,
+        "r": runs.parent / "1.yaml",
+        "t": tmp_path / "out",
+        "h": "a\x9b31m\x1b[2J\u202eb",
+    }
+    named = [word.format(**meant) for word in words.split(" ")]
+
+    with suppress(SystemExit):  # a command line that is none
+        main([*named, "--runs", str(runs)])
+
+    said = capsys.readouterr()
+    assert said.out + said.err
+    assert OBEYED.search(said.out + said.err) is None
+
+
+def test_events_as_json_hold_the_texts_themselves(
+    runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", str(runs.parent / "1.yaml"), "--runs", str(runs), "--json"]) == 0
+
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert any(HARM["control"] in str(value) for row in rows for value in row.values())
+
+
+def test_a_path_with_a_nul_is_refused_with_its_place(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain = recipe(tmp_path, version=1)
+    plain["stages"]["questions"]["with"]["train"] = HARM["control"]
+    path = tmp_path / "r.yaml"
+    path.write_text(dump(plain), encoding="utf-8")
+
+    assert main(["validate", str(path)]) == 2
+
+    said = capsys.readouterr().err
+    assert OBEYED.search(said) is None
+    assert f"{path}:" in said
+    assert "got 'a␀b" in said
+    assert "allowed: a path without a NUL character" in said
 
 
 def test_json_of_a_diff_is_whole_and_holds_the_texts_themselves(

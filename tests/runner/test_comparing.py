@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from kpod.runner import significance
 from kpod.runner.cli import main
 from kpod.runner.comparing.diff import diff
-from kpod.runner.comparing.likeness import Likeness
-from kpod.runner.comparing.moved import moved, spearman
+from kpod.runner.comparing.likeness import Likeness, words_of
+from kpod.runner.comparing.moved import Columns, Numbers, spearman
 from kpod.runner.comparing.rows import change_of
 from kpod.runner.comparing.words import word_diff
 from kpod.runner.errors import KpodError
@@ -56,12 +56,31 @@ def test_the_rank_correlation_is_that_of_scipy(pairs: list[tuple[int, int]]) -> 
 
 
 def test_what_moved_most_is_named_first() -> None:
-    found = moved([("a", 0.1, 0.2), ("b", 0.9, 0.1), ("c", 0.5, 0.5)], unit="weight")
+    numbers = Numbers()
+    numbers.add("a", Columns([[0, 1]], [0.1]), Columns([[0, 1]], [0.2]))
+    numbers.add("empty", Columns([], []), Columns([], []))
+    numbers.add("b", Columns([[0, 1], [1, 2]], [0.9, 0.5]), Columns([[0, 1], [1, 2]], [0.1, 0.5]))
+
+    found = numbers.moved("weight")
 
     assert found is not None
-    assert [name for name, *_ in found.largest] == ["b", "a"]
+    assert [name for name, *_ in found.largest] == ["b [0, 1]", "a [0, 1]"]
     assert "mean weight 0.500 -> 0.267" in found.sentence
-    assert moved([], unit="weight") is None
+    assert Numbers().moved("weight") is None
+
+
+def test_numbers_at_other_places_do_not_count() -> None:
+    numbers = Numbers()
+    numbers.add(
+        "a",
+        Columns([[0, 1], [1, 2]], [0.1, 0.2]),
+        Columns([[0, 2], [1, 2], [2, 3]], [0.5, 0.6, 0.7]),
+    )
+
+    found = numbers.moved("weight")
+
+    assert found is not None
+    assert (found.n, found.largest) == (1, (("a [1, 2]", 0.2, 0.6),))
 
 
 def _question(text: str, answer: str) -> Question:
@@ -103,6 +122,14 @@ def test_clusters_are_the_same_under_other_numbers() -> None:
     found = change_of("Assignment", "clusters", a, b)
 
     assert (found.num_same, [one.id for one in found.examples]) == (8, ["8"])
+    assert (found.examples[0].before, found.examples[0].after) == ("cluster 2", "cluster 0")
+    assert found.renamed == {0: 2, 1: 0, 2: 1}
+    assert (
+        found.sentence
+        == "clusters: 8 the same, 0 only in A, 0 only in B, clusters of B called as A calls them"
+    )
+    assert found.to_json()["renamed"] == found.renamed
+    assert "renamed" not in change_of("Assignment", "clusters", a, a).to_json()
 
 
 @pytest.mark.parametrize(
@@ -128,12 +155,24 @@ def test_the_question_most_like_another_tells_the_same_story_with_other_numbers(
         "boxes": "Tom has boxes.",
     }
 
-    assert Likeness(texts).nearest("Mia has 17 boxes with 3 eggs in each box.") == (
-        "eggs",
-        pytest.approx(1.0),
-    )
-    assert Likeness(texts).nearest("zebra") is None
-    assert Likeness({}).nearest("eggs") is None
+    found = Likeness(texts).nearest(["Mia has 17 boxes with 3 eggs in each box.", "zebra"])
+
+    assert found == [("eggs", pytest.approx(1.0)), None]
+    assert Likeness({}).nearest(["eggs"]) == [None]
+
+
+def test_of_texts_that_are_alike_the_first_is_found_in_every_process() -> None:
+    words = [f"word{chr(97 + number // 26)}{chr(97 + number % 26)}" for number in range(200)]
+    index = Likeness({word: f"eggs {word}" for word in words})
+
+    # A set of texts is walked in another order by every process.
+    assert index.nearest([" ".join(words)]) == [(words[0], pytest.approx(0.0, abs=0.01))]
+
+
+@given(st.text(), st.text("aB-3é ", max_size=9))
+def test_words_are_those_of_one_pattern_in_any_script(text: str, more: str) -> None:
+    for one in (text, more, text + more):
+        assert words_of(one) == frozenset(re.findall(r"[^\W\d_]+", one.lower()))
 
 
 @settings(max_examples=20, deadline=None)
