@@ -22,7 +22,7 @@ from kpod.runner.comparing.stages import StageChange
 from kpod.runner.console import say, table
 from kpod.runner.errors import ExitCode, KpodError
 from kpod.runner.seeds import Method
-from kpod.runner.significance import seeds_needed
+from kpod.runner.significance import LEVEL, seeds_needed
 
 # What a terminal shows of each kind; --json and --html have more.
 _MOST_SHOWN = 3
@@ -167,7 +167,7 @@ def _method_lines(method: Method | str) -> Iterator[str]:
         yield f"      A / B by seed: {each}"
     found = method.result
     if found is not None and found.sd is not None and not found.is_claim:
-        needed = seeds_needed(found.mean, found.sd)
+        needed = seeds_needed(found.mean, found.sd, level=LEVEL / found.family)
         if needed is not None:
             yield f"      about {needed:,} seeds would tell this difference"
 
