@@ -73,6 +73,11 @@ class Method:
         said = self.reason if self.result is None else self.result.sentence(self.a, self.b)
         return f"{said}; {self.remark}" if self.remark else said
 
+    @property
+    def claim(self) -> str:
+        """The same without its figures."""
+        return self.reason if self.result is None else self.result.claim(self.a, self.b)
+
     def to_json(self) -> dict[str, Any]:
         """As JSON."""
         return {

@@ -79,7 +79,21 @@ class Paired:
 
     def sentence(self, a: str, b: str) -> str:
         """What can be said of the two methods; a winner is named only where `is_claim`."""
-        return f"{_verdict(self, a, b)}: {self.figures()}"
+        return f"{self.claim(a, b)}: {self.figures()}"
+
+    def claim(self, a: str, b: str) -> str:
+        """The same without its figures."""
+        if self.n < SEEDS_NEEDED:
+            seeds = f"{self.n} seed{'s' if self.n > 1 else ''}"
+            return f"{seeds}: no claim about {b} against {a}, {SEEDS_NEEDED} seeds needed"
+        if self.is_claim:
+            winner, loser = (b, a) if self.mean > 0 else (a, b)
+            return f"{winner} is better than {loser}"
+        if self.low is not None and self.high is not None and self.low <= 0 <= self.high:
+            return f"no winner between {a} and {b}, the interval holds 0"
+        if self.sd == 0:
+            return f"no winner between {a} and {b}, all differences are the same, so there is no t test"
+        return f"no winner between {a} and {b} after the correction for {self.family} comparisons"
 
     def figures(self) -> str:
         """Mean, spread, interval and tests on one line, in points."""
@@ -275,20 +289,6 @@ def _drawn(sizes: Sequence[float], least: float, *, seed: int) -> float:
         turned = sum(size for place, size in enumerate(sizes) if bits >> place & 1)
         reached += abs(whole - 2 * turned) >= least
     return (reached + 1) / (NUM_DRAWS + 1)
-
-
-def _verdict(result: Paired, a: str, b: str) -> str:
-    if result.n < SEEDS_NEEDED:
-        seeds = f"{result.n} seed{'s' if result.n > 1 else ''}"
-        return f"{seeds}: no claim about {b} against {a}, {SEEDS_NEEDED} seeds needed"
-    if result.is_claim:
-        winner, loser = (b, a) if result.mean > 0 else (a, b)
-        return f"{winner} is better than {loser}"
-    if result.low is not None and result.high is not None and result.low <= 0 <= result.high:
-        return f"no winner between {a} and {b}, the interval holds 0"
-    if result.sd == 0:
-        return f"no winner between {a} and {b}, all differences are the same, so there is no t test"
-    return f"no winner between {a} and {b} after the correction for {result.family} comparisons"
 
 
 def _points(share: float) -> str:

@@ -34,6 +34,7 @@ class Diff:
 
     Args:
         a, b: the runs; the same one where two of its arms are compared.
+        name_a, name_b: as people name them: the run, with the arm where one was named.
         values: (name, A, origin, B, origin) of the recipe's values that differ.
         environment: (what, A, B) of machine and packages.
         stages: every stage in the order of the graph; of two arms of one run, the two stages that made them.
@@ -44,6 +45,8 @@ class Diff:
 
     a: Archive
     b: Archive
+    name_a: str
+    name_b: str
     values: tuple[Row, ...]
     environment: tuple[Row, ...]
     stages: tuple[StageChange, ...]
@@ -107,6 +110,7 @@ def diff(
     finder = FlipFinder(run_a, run_b)
     return Diff(
         a=run_a, b=run_b,
+        name_a=f"{run_a.name}:{arm_a}" if arm_a else run_a.name, name_b=f"{run_b.name}:{arm_b}" if arm_b else run_b.name,
         values=tuple(changed_values(run_a, run_b)), environment=tuple(changed_environment(run_a, run_b)),
         stages=tuple(stages),
         scores=tuple(scores), methods=tuple(methods),

@@ -225,11 +225,12 @@ def compare_arms(
         b: those of B.
         is_named: each holds the one arm that a person named.
         primary: ids of the arms that the recipe is about; the last is its method. Every other comparison is corrected
-            (Holm) for being one of many.
+            (Holm) for being one of many; the two that were named are alone, whatever the recipe is about.
     """
     if is_named:
         (left,), (right,) = a.values(), b.values()
-        return [replace(_score(f"{left.name} / {right.name}", left, right), is_primary=True)]
+        is_primary = {str(left.unit.element), str(right.unit.element)} <= set(primary)
+        return [replace(_score(f"{left.name} / {right.name}", left, right), is_primary=is_primary)]
     method = primary[-1] if primary else None
     scores = [
         replace(_score(name, a[name], b[name]), is_primary=name == method or len(a) == 1)

@@ -7,6 +7,7 @@ from kpod_school import pupil
 
 from kpod.runner.cli import main
 from kpod.runner.comparing.diff import diff
+from kpod.runner.comparing.page import page_text
 from kpod.runner.seeds import Method, siblings
 from tests.chain import Chain
 from tests.runner.test_seeds import run_seeds, school
@@ -74,3 +75,36 @@ def test_arms_that_say_the_same_in_both_runs_are_none_of_the_many(chain: Chain) 
     assert (found["middle"].family, found["middle"].p_holm) == (1, found["middle"].p)
     assert found["short"].p_holm is None
     assert found["short"].verdict == "the same answers, word by word"
+
+
+def test_the_page_of_two_arms_begins_with_both_claims_and_says_what_the_recipe_is_about(
+    chain: Chain,
+) -> None:
+    (run,) = run_seeds(chain, [0])
+    about = page_text(diff(f"{run.name}:short", f"{run.name}:long", runs=chain.runs))
+    other = page_text(diff(f"{run.name}:short", f"{run.name}:middle", runs=chain.runs))
+
+    assert f'<span class="key">{run.name}:long</span>' in about
+    first = about.partition("<h2>")[0]
+    assert "these two students: B is the better student here." in first
+    assert "The method: 1 seed: no claim about long against short, 5 seeds needed." in first
+    assert "(what the recipe is about)" in about
+    assert "(what the recipe is about)" not in other
+
+
+def test_a_stage_with_another_name_and_the_same_result_is_the_same(chain: Chain) -> None:
+    (a,) = run_seeds(chain, [0])
+    renamed = school()
+    renamed["stages"]["quick"] = renamed["stages"].pop("short")
+    renamed["stages"]["scores"]["in"]["models"] = ["quick", "long", "middle"]
+    renamed["compare"]["primary"] = ["quick", "long"]
+    (b,) = run_seeds(chain, [0], renamed)
+
+    found = diff(a, b, runs=chain.runs)
+
+    assert {stage.status for stage in found.stages} == {"same"}
+    assert "short / quick" in [stage.unit for stage in found.stages]
+    assert [row[0] for row in found.values if row[0].startswith("stages.quick")] == [
+        "stages.quick.uses",
+        "stages.quick.with.epochs",
+    ]
