@@ -96,7 +96,10 @@ def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
         found.append(f"version changed: {_short(old['version'])} -> {_short(new['version'])}")
     found += [f"config changed: {line}" for line in _differences(old["config"], new["config"], "")]
     found += [f"source changed: {name}" for name in _unequal(old["sources"], new["sources"])]
-    found += [f"input changed: {name}" for name in _unequal(old["inputs"], new["inputs"])]
+    found += [
+        _input_changed(name, old["inputs"], new["inputs"])
+        for name in _unequal(old["inputs"], new["inputs"])
+    ]
     if old["seed"] != new["seed"]:
         found.append("seed changed")
     found += [
@@ -106,6 +109,13 @@ def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     if old["key_schema"] != new["key_schema"]:
         found.append("the way keys are made changed")
     return found
+
+
+def _input_changed(name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    """An input with nothing behind it is none: optional ones are wired in one recipe and not in another."""
+    if not old.get(name):
+        return f"input is new: {name}"
+    return f"input {'changed' if new.get(name) else 'is gone'}: {name}"
 
 
 def _unequal(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

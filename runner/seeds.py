@@ -57,6 +57,7 @@ class Method:
         scores: accuracy of both, by seed.
         result: of the differences B minus A; None where nothing can be paired.
         reason: why not, or "".
+        remark: which seeds were not counted, or "".
     """
 
     a: str
@@ -64,11 +65,18 @@ class Method:
     scores: dict[int, tuple[float, float]]
     result: Paired | None
     reason: str = ""
+    remark: str = ""
 
     @property
     def sentence(self) -> str:
         """What can be said of the two methods."""
-        return self.reason if self.result is None else self.result.sentence(self.a, self.b)
+        said = self.reason if self.result is None else self.result.sentence(self.a, self.b)
+        return f"{said}; {self.remark}" if self.remark else said
+
+    @property
+    def claim(self) -> str:
+        """The same without its figures."""
+        return self.reason if self.result is None else self.result.claim(self.a, self.b)
 
     def to_json(self) -> dict[str, Any]:
         """As JSON."""
@@ -88,17 +96,59 @@ class Comparisons(NamedTuple):
     others: list[Method]
 
 
-def siblings(archive: Archive, runs: Path) -> dict[int, Archive]:
+class Siblings(NamedTuple):
+    """Runs that differ in nothing but the seed.
+
+    Args:
+        by_seed: the newest of each seed.
+        left_out: seeds that the same recipe ran under, but on other data, or with other code or libraries.
+    """
+
+    by_seed: dict[int, Archive]
+    left_out: tuple[int, ...]
+
+    @property
+    def remark(self) -> str:
+        """Which seeds do not count, in words; "" where all do."""
+        if not self.left_out:
+            return ""
+        seeds = ", ".join(map(str, self.left_out))
+        return (
+            f"seed {seeds} was made from other data, code or libraries and is left out"
+            if len(self.left_out) == 1
+            else f"seeds {seeds} were made from other data, code or libraries and are left out"
+        )
+
+
+def siblings(archive: Archive, runs: Path) -> Siblings:
     """The complete runs of the same resolved recipe but for its seed (and placement, which changes no result), by seed.
 
-    The newest run of each seed counts. The archive itself is among them where none is newer, also from outside `runs`.
+    A recipe names files, and its text stays the same when they change: what the stages were made from must be the same
+    too. The newest run of each seed counts. The archive itself is among them where none is newer, also from outside
+    `runs`.
     """
-    alike = _but_for_seed(archive)
-    found = {archive.facts["seed"]: archive}
+    alike, made_from = _but_for_seed(archive), _made_from(archive)
+    found, others = {archive.facts["seed"]: archive}, set[int]()
     for other in list_runs(runs):
         if other.is_complete and _but_for_seed(other) == alike:
-            found[other.facts["seed"]] = other
-    return dict(sorted(found.items()))
+            if _made_from(other) == made_from:
+                found[other.facts["seed"]] = other
+            else:
+                others.add(other.facts["seed"])
+    return Siblings(dict(sorted(found.items())), tuple(sorted(others - found.keys())))
+
+
+def is_made_alike(a: Archive, b: Archive) -> bool:
+    """Whether nothing but the seed can be between two runs: one recipe, and the same data, code and libraries."""
+    return _but_for_seed(a) == _but_for_seed(b) and _made_from(a) == _made_from(b)
+
+
+def _made_from(archive: Archive) -> dict[str, dict[str, Any]]:
+    """By unit what its result depends on but for the seed and what other units gave it: settings, code, files, libraries."""
+    return {
+        name: {part: value for part, value in unit.manifest.preimage.items() if part not in {"seed", "inputs"}}
+        for name, unit in archive.units.items()
+    }  # fmt: skip
 
 
 def _but_for_seed(archive: Archive) -> str:
@@ -178,10 +228,10 @@ def compare_all(found: Mapping[str, Series], primary: Sequence[str]) -> Comparis
             if arm != baseline:
                 group = named if arm in known else others
                 group.append(pair_by_seed(arms[baseline], arms[arm]))
-    return Comparisons(list(_as_family(named)), list(_as_family(others)))
+    return Comparisons(list(as_family(named)), list(as_family(others)))
 
 
-def _as_family(methods: Sequence[Method]) -> Iterator[Method]:
+def as_family(methods: Sequence[Method]) -> Iterator[Method]:
     """The methods with their p values corrected for each other."""
     results = iter(corrected([method.result for method in methods if method.result is not None]))
     for method in methods:

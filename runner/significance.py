@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from math import ceil, fsum, isfinite, sqrt
 from random import Random
+from statistics import NormalDist
 from typing import Any, NamedTuple
 
 from kpod.runner.t_distribution import reach, two_tails
@@ -28,8 +29,8 @@ LEVEL = 0.05
 """Of all tests and intervals here, by convention."""
 
 
-# Quantiles of the normal distribution: 1 - LEVEL / 2, and the usual power of 0.8.
-_Z_LEVEL, _Z_POWER = 1.959964, 0.841621
+# Quantile of the normal distribution for the usual power of 0.8.
+_Z_POWER = 0.841621
 
 
 class SignFlip(NamedTuple):
@@ -80,7 +81,21 @@ class Paired:
 
     def sentence(self, a: str, b: str) -> str:
         """What can be said of the two methods; a winner is named only where `is_claim`."""
-        return f"{_verdict(self, a, b)}: {self.figures()}"
+        return f"{self.claim(a, b)}: {self.figures()}"
+
+    def claim(self, a: str, b: str) -> str:
+        """The same without its figures."""
+        if self.n < SEEDS_NEEDED:
+            seeds = f"{self.n} seed{'s' if self.n > 1 else ''}"
+            return f"{seeds}: no claim about {b} against {a}, {SEEDS_NEEDED} seeds needed"
+        if self.is_claim:
+            winner, loser = (b, a) if self.mean > 0 else (a, b)
+            return f"{winner} is better than {loser}"
+        if self.low is not None and self.high is not None and self.low <= 0 <= self.high:
+            return f"no winner between {a} and {b}, the interval holds 0"
+        if self.sd == 0:
+            return f"no winner between {a} and {b}, all differences are the same, so there is no t test"
+        return f"no winner between {a} and {b} after the correction for {self.family} comparisons"
 
     def figures(self) -> str:
         """Mean, spread, interval and tests on one line, in points."""
@@ -210,26 +225,42 @@ def bootstrap_mean(
     return float(low), float(high)
 
 
-def questions_needed(only_a: int, only_b: int, n: int) -> int | None:
-    """Questions at which McNemar's test would tell this difference at the level with power 0.8; None where there is none.
+def questions_needed(only_a: int, only_b: int, n: int, *, level: float = LEVEL) -> int | None:
+    """Questions at which McNemar's test would tell this difference with power 0.8; None where there is none.
+
+    Args:
+        only_a: questions that one student alone got right.
+        only_b: those that the other alone did.
+        n: questions that both were asked.
+        level: of the test; one of a family of m is told at LEVEL / m at worst (Holm's first step).
 
     Source: Connor 1987, Biometrics 43(1), for paired proportions; the discordant shares are taken as they were seen.
     """
     difference, discordant = abs(only_b - only_a) / n, (only_a + only_b) / n
     if difference == 0:
         return None
-    root = _Z_LEVEL * sqrt(discordant) + _Z_POWER * sqrt(max(0.0, discordant - difference**2))
+    root = _z(level) * sqrt(discordant) + _Z_POWER * sqrt(max(0.0, discordant - difference**2))
     return ceil((root / difference) ** 2)
 
 
-def seeds_needed(mean: float, sd: float) -> int | None:
-    """Seeds at which the t test of a mean difference would tell it at the level with power 0.8; None where there is none.
+def seeds_needed(mean: float, sd: float, *, level: float = LEVEL) -> int | None:
+    """Seeds at which the t test of a mean difference would tell it with power 0.8; None where there is none.
+
+    Args:
+        mean: of the differences.
+        sd: of the differences.
+        level: of the test; one of a family of m is told at LEVEL / m at worst (Holm's first step).
 
     Source: the normal approximation, with 2 seeds more for the t distribution's tails (Guenther 1981, American Statistician 35).
     """
     if mean == 0:
         return None
-    return max(SEEDS_NEEDED, ceil(((_Z_LEVEL + _Z_POWER) * sd / mean) ** 2) + 2)
+    return max(SEEDS_NEEDED, ceil(((_z(level) + _Z_POWER) * sd / mean) ** 2) + 2)
+
+
+def _z(level: float) -> float:
+    """The quantile of the normal distribution that leaves half the level above it."""
+    return NormalDist().inv_cdf(1 - level / 2)
 
 
 def _spread(values: Sequence[float], mean: float) -> float:
@@ -257,20 +288,6 @@ def _drawn(sizes: Sequence[float], least: float, *, seed: int) -> float:
         turned = sum(size for place, size in enumerate(sizes) if bits >> place & 1)
         reached += abs(whole - 2 * turned) >= least
     return (reached + 1) / (NUM_DRAWS + 1)
-
-
-def _verdict(result: Paired, a: str, b: str) -> str:
-    if result.n < SEEDS_NEEDED:
-        seeds = f"{result.n} seed{'s' if result.n > 1 else ''}"
-        return f"{seeds}: no claim about {b} against {a}, {SEEDS_NEEDED} seeds needed"
-    if result.is_claim:
-        winner, loser = (b, a) if result.mean > 0 else (a, b)
-        return f"{winner} is better than {loser}"
-    if result.low is not None and result.high is not None and result.low <= 0 <= result.high:
-        return f"no winner between {a} and {b}, the interval holds 0"
-    if result.sd == 0:
-        return f"no winner between {a} and {b}, all differences are the same, so there is no t test"
-    return f"no winner between {a} and {b} after the correction for {result.family} comparisons"
 
 
 def _points(share: float) -> str:

@@ -41,6 +41,7 @@ def conclude(
     rows: Sequence[Row],
     *,
     runs: Path,
+    settings: Sequence[str],
     wanted: Wanted | None,
     is_json: bool,
 ) -> bool:
@@ -51,6 +52,7 @@ def conclude(
         matrix: what was swept.
         rows: every combination, at least one with a run.
         runs: the folder of archives.
+        settings: what the command line changed for all runs; the same command needs them again.
         wanted: what the best is to be chosen by; None: nothing is chosen.
         is_json: whether the facts are told in place of the table.
 
@@ -62,6 +64,7 @@ def conclude(
         if matrix.axes
         else (*_seeds_end(recipe, rows[0]), True)
     )
+    facts["settings"] = list(settings)
     folder = _new_folder(runs, recipe.name)
     (folder / "sweep.json").write_text(pretty_json(facts), encoding="utf-8", newline="\n")
     if not is_json:

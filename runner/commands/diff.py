@@ -22,7 +22,7 @@ from kpod.runner.comparing.stages import StageChange
 from kpod.runner.console import say, table
 from kpod.runner.errors import ExitCode, KpodError
 from kpod.runner.seeds import Method
-from kpod.runner.significance import seeds_needed
+from kpod.runner.significance import LEVEL, seeds_needed
 
 # What a terminal shows of each kind; --json and --html have more.
 _MOST_SHOWN = 3
@@ -33,7 +33,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     """Declare the command line."""
     parser.add_argument("a", metavar="A", help="a run, or RUN:ARM")
     parser.add_argument("b", metavar="B", help="a run, or RUN:ARM")
-    parser.add_argument("others", nargs="*", metavar="C", help="more runs: a table of all")
+    others = parser.add_argument("others", nargs="*", metavar="C", help="more runs: a table of all")
+    others.required = False  # else a missing B is said to be a missing C too
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument(
         "--html", type=Path, metavar="FILE", help="write one page that works offline"
@@ -103,7 +104,7 @@ def _table_of(many: Many) -> str:
 
 
 def _lines(found: Diff) -> Iterator[str]:
-    yield f"A  {found.a.name}\nB  {found.b.name}"
+    yield f"A  {found.name_a}\nB  {found.name_b}"
     for title, head, rows in (
         ("recipe values", ("value", "A", "from", "B", "from"), found.values),
         ("environment", ("what", "A", "B"), found.environment),
@@ -167,7 +168,7 @@ def _method_lines(method: Method | str) -> Iterator[str]:
         yield f"      A / B by seed: {each}"
     found = method.result
     if found is not None and found.sd is not None and not found.is_claim:
-        needed = seeds_needed(found.mean, found.sd)
+        needed = seeds_needed(found.mean, found.sd, level=LEVEL / found.family)
         if needed is not None:
             yield f"      about {needed:,} seeds would tell this difference"
 

@@ -76,7 +76,7 @@ def run(arguments: Namespace) -> int:
     if tally.done:
         is_chosen = conclude(
             recipe, matrix, tally.rows(matrix, cells),
-            runs=options.runs, wanted=wanted, is_json=arguments.json,
+            runs=options.runs, settings=options.settings, wanted=wanted, is_json=arguments.json,
         )  # fmt: skip
     if tally.failed:
         complain(tally.failures())

@@ -14,7 +14,19 @@ from kpod.runner.comparing.scores import Score, arms_of, compare_arms
 from kpod.runner.comparing.stages import StageChange, compare_arms_made, compare_stages
 from kpod.runner.comparing.values import Row, changed_environment, changed_values
 from kpod.runner.errors import KpodError
-from kpod.runner.seeds import Method, pair_by_seed, series_of, siblings, spread
+from kpod.runner.seeds import (
+    Method,
+    as_family,
+    is_made_alike,
+    pair_by_seed,
+    series_of,
+    siblings,
+    spread,
+)
+
+_SEED_APART = "nothing but the seed is between them"
+_SAME = "one recipe under one seed, made from the same things"
+_ONE_RUN = "the two are one recipe under one seed, made from the same things; no winner is named"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +35,7 @@ class Diff:
 
     Args:
         a, b: the runs; the same one where two of its arms are compared.
+        name_a, name_b: as people name them: the run, with the arm where one was named.
         values: (name, A, origin, B, origin) of the recipe's values that differ.
         environment: (what, A, B) of machine and packages.
         stages: every stage in the order of the graph; of two arms of one run, the two stages that made them.
@@ -33,6 +46,8 @@ class Diff:
 
     a: Archive
     b: Archive
+    name_a: str
+    name_b: str
     values: tuple[Row, ...]
     environment: tuple[Row, ...]
     stages: tuple[StageChange, ...]
@@ -90,14 +105,16 @@ def diff(
         stages = [
             stage for names in made for stage in compare_arms_made(run_a, run_b, names, reading)
         ]
-    methods = list(_methods(run_a, run_b, scores, runs))
+    methods = _corrected(scores, list(_methods(run_a, run_b, scores, runs)))
+    apart = _SAME if run_a.facts["seed"] == run_b.facts["seed"] else _SEED_APART
     scores = [
-        replace(score, is_seed_apart=isinstance(method, str))
+        replace(score, apart=apart if isinstance(method, str) else "")
         for score, method in zip(scores, methods, strict=True)
     ]
     finder = FlipFinder(run_a, run_b, reading)
     return Diff(
         a=run_a, b=run_b,
+        name_a=f"{run_a.name}:{arm_a}" if arm_a else run_a.name, name_b=f"{run_b.name}:{arm_b}" if arm_b else run_b.name,
         values=tuple(changed_values(run_a, run_b)), environment=tuple(changed_environment(run_a, run_b)),
         stages=tuple(stages),
         scores=tuple(scores), methods=tuple(methods),
@@ -120,25 +137,46 @@ def _methods(
         return
     try:
         seeds_a, seeds_b = siblings(run_a, runs), siblings(run_b, runs)
-        series_a, series_b = series_of(seeds_a), series_of(seeds_b)
+        series_a, series_b = series_of(seeds_a.by_seed), series_of(seeds_b.by_seed)
     except KpodError as error:  # a run of another seed: what these two hold was read before
         yield from (_without_seeds(run_a, run_b, score, error) for score in scores)
         return
-    is_one_recipe = [a.folder for a in seeds_a.values()] == [b.folder for b in seeds_b.values()]
+    remark = "; ".join(dict.fromkeys(each.remark for each in (seeds_a, seeds_b) if each.remark))
+    is_one_recipe = is_made_alike(run_a, run_b)
+    is_one_seed = run_a.facts["seed"] == run_b.facts["seed"]
     for score in scores:
         arm_a, arm_b = series_a[score.a.name], series_b[score.b.name]
         if is_one_recipe and arm_a.name == arm_b.name:
-            yield spread(arm_a)
+            told = _ONE_RUN if is_one_seed else spread(arm_a)
+            yield f"{told}; {remark}" if remark else told
         else:
             names = ("A", "B") if arm_a.name == arm_b.name else (arm_a.name, arm_b.name)
-            yield pair_by_seed(arm_a, arm_b, names=names)
+            yield replace(pair_by_seed(arm_a, arm_b, names=names), remark=remark)
+
+
+def _corrected(scores: Sequence[Score], methods: Sequence[Method | str]) -> list[Method | str]:
+    """The methods, every one but the primary comparison corrected (Holm) for being one of many."""
+    others = iter(
+        as_family(
+            [
+                method
+                for score, method in zip(scores, methods, strict=True)
+                if isinstance(method, Method) and not score.is_primary
+            ]
+        )
+    )
+    return [
+        next(others) if isinstance(method, Method) and not score.is_primary else method
+        for score, method in zip(scores, methods, strict=True)
+    ]
 
 
 def _without_seeds(run_a: Archive, run_b: Archive, score: Score, error: KpodError) -> Method | str:
     """What is said of a pair of arms where a run of another seed cannot be read."""
     told = str(error).partition("\n")[0]
-    changed = {row[0].partition(".")[0] for row in changed_values(run_a, run_b)}
-    if score.a.name == score.b.name and changed <= {"seed", "placement"}:
+    if score.a.name == score.b.name and is_made_alike(run_a, run_b):
+        if run_a.facts["seed"] == run_b.facts["seed"]:
+            return _ONE_RUN
         return f"the two differ in nothing but the seed; other seeds cannot be told of: {told}; no winner is named"
     reason = f"no claim, as a run of another seed cannot be read: {told}"
     return Method(a=score.a.name, b=score.b.name, scores={}, result=None, reason=reason)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from kpod.runner.errors import KpodError
 from kpod.runner.visible import visible_text
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from jinja2 import Template
 
     from kpod.runner.comparing.diff import Diff
+    from kpod.runner.comparing.scores import Score
+    from kpod.runner.seeds import Method
 
 # Of a text; what is left out is told. 200 questions of each kind with two texts and what was taught stay below 3 MB.
 _MOST_CHARACTERS, _TAIL = 1500, 300
@@ -44,12 +46,29 @@ def page_text(found: Diff) -> str:
     from hashlib import sha256
 
     script = _template("search.js.jinja").render()
-    rows = zip(found.scores, found.methods, found.flips, strict=True)
+    rows = sorted(
+        zip(found.scores, found.methods, found.flips, strict=True),
+        key=lambda row: not row[0].is_primary,
+    )
     return _template("page.html.jinja").render(
         diff=found,
-        rows=sorted(rows, key=lambda row: not row[0].is_primary),
+        first=_answer(*rows[0][:2]) if rows and (len(rows) == 1 or rows[0][0].is_primary) else None,
+        rows=rows,
         script_digest=b64encode(sha256(script.encode()).digest()).decode(),
     )
+
+
+class _Answer(NamedTuple):
+    """What stands first: both claims of the one comparison that matters, without their figures."""
+
+    arms: str
+    students: str
+    method: str
+
+
+def _answer(score: Score, method: Method | str) -> _Answer:
+    told = method if isinstance(method, str) else method.claim
+    return _Answer(score.name, score.verdict, told)
 
 
 @cache

@@ -59,7 +59,7 @@ class Score:
         is_primary: whether the recipe is about this comparison; the others are corrected for being many.
         p_holm: the exact McNemar p, corrected; None where the samples of a question are several.
         family: comparisons that were corrected together.
-        is_seed_apart: they differ in nothing but the seed: neither is called better.
+        apart: what little is between them, where that is no other method: neither is called better then.
     """
 
     name: str
@@ -71,7 +71,7 @@ class Score:
     is_primary: bool = False
     p_holm: float | None = None
     family: int = 1
-    is_seed_apart: bool = False
+    apart: str = ""
 
     @property
     def num_shared(self) -> int:
@@ -97,6 +97,12 @@ class Score:
     def is_single(self) -> bool:
         """Whether every question has one sample in both, as McNemar's test needs."""
         return all(len(rows) == 1 for arm in (self.a, self.b) for rows in arm.answers.values())
+
+    @property
+    def is_same_texts(self) -> bool:
+        """Whether both said the very same: that tests nothing, so it is none of the many that the others are corrected for."""
+        left, right = (arm.unit.manifest.outputs["predictions"].digest for arm in (self.a, self.b))
+        return left == right
 
     @cached_property
     def interval(self) -> tuple[float, float]:
@@ -151,14 +157,17 @@ class Score:
     @property
     def verdict(self) -> str:
         """Who is better, or how much more it would take to tell."""
-        if self.is_seed_apart:
-            return "nothing but the seed is between them"
+        if self.apart:
+            return self.apart
+        if self.is_same_texts:
+            return "the same answers, word by word"
         if self.is_different:
             return f"{'B' if self.mean > 0 else 'A'} is the better student here"
-        gains = [difference > 0 for difference in self.differences.values() if difference]
-        needed = questions_needed(sum(gains), len(gains) - sum(gains), self.num_shared)
+        needed = questions_needed(
+            self.only_a, self.only_b, self.num_shared, level=LEVEL / self.family
+        )
         if needed is None:
-            return "no difference to tell, however many questions"
+            return "no winner: no difference was seen"
         return f"inside the noise, no winner; about {needed:,} questions would tell this difference"
 
     def to_json(self) -> dict[str, Any]:
@@ -228,11 +237,12 @@ def compare_arms(
         b: those of B.
         is_named: each holds the one arm that a person named.
         primary: ids of the arms that the recipe is about; the last is its method. Every other comparison is corrected
-            (Holm) for being one of many.
+            (Holm) for being one of many; the two that were named are alone, whatever the recipe is about.
     """
     if is_named:
         (left,), (right,) = a.values(), b.values()
-        return [replace(_score(f"{left.name} / {right.name}", left, right), is_primary=True)]
+        is_primary = {str(left.unit.element), str(right.unit.element)} <= set(primary)
+        return [replace(_score(f"{left.name} / {right.name}", left, right), is_primary=is_primary)]
     method = primary[-1] if primary else None
     scores = [
         replace(_score(name, a[name], b[name]), is_primary=name == method or len(a) == 1)
@@ -246,7 +256,10 @@ def _corrected(scores: Sequence[Score]) -> list[Score]:
     others = [
         score
         for score in scores
-        if not score.is_primary and score.p is not None and score.num_shared
+        if not score.is_primary
+        and score.p is not None
+        and score.num_shared
+        and not score.is_same_texts
     ]
     found = dict(
         zip(

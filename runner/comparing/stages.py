@@ -55,8 +55,24 @@ class StageChange:
 
 def compare_stages(a: Archive, b: Archive, reading: Reading) -> list[StageChange]:
     """Every unit of either run, in the order of the graph."""
-    comparison = _Comparison(a, b, reading)
-    return [comparison.of(name, a.units.get(name), b.units.get(name)) for name in _in_order(a, b)]
+    comparison, renamed = _Comparison(a, b, reading), _renamed(a, b)
+    return [
+        comparison.of(f"{name} / {renamed[name]}", a.units[name], b.units[renamed[name]])
+        if name in renamed
+        else comparison.of(name, a.units.get(name), b.units.get(name))
+        for name in _in_order(a, b)
+        if name not in renamed.values()
+    ]
+
+
+def _renamed(a: Archive, b: Archive) -> dict[str, str]:
+    """Units that have another name in B and the very same result: by the name in A, that in B."""
+    others = {unit.manifest.key: name for name, unit in b.units.items() if name not in a.units}
+    return {
+        name: others.pop(unit.manifest.key)
+        for name, unit in a.units.items()
+        if name not in b.units and unit.manifest.key in others
+    }
 
 
 def compare_arms_made(

@@ -29,8 +29,9 @@ class PairedRow:
 
     Args:
         mean, low, high: of other minus baseline, over seeds, with its 95 % t interval; None where it is not known.
-        p_flip_holm: sign-flip p, corrected over all rows.
-        num_seeds: that both arms have.
+        p_holm: p of the t test, which decides, corrected over all rows; None where there is none.
+        p_flip_holm: sign-flip p, corrected likewise.
+        num_seeds: that both arms have; `needed`: seeds below which nothing is claimed.
         winner: the arm that may be called better, or "".
     """
 
@@ -39,8 +40,10 @@ class PairedRow:
     mean: float | None
     low: float | None
     high: float | None
+    p_holm: float | None
     p_flip_holm: float | None
     num_seeds: int
+    needed: int
     winner: str
     sentence: str
 
@@ -124,7 +127,30 @@ def _command(facts: Mapping[str, Any], best: Mapping[str, Any] | None) -> str:
     if best is not None:
         arms = [choice["arm"] for choice in best["choices"]]
         words += ["--best", f"{best['metric']}:{arms[0]}" if len(arms) == 1 else best["metric"]]
-    return " ".join(shlex.quote(word) for word in ["kpod", "sweep", facts["recipe"], "--matrix", *words])  # fmt: skip
+    return _joined(facts["recipe"], facts.get("settings", ()), ["--matrix", *words])
+
+
+def seeds_command(folder: Path, *, recipe: str, seeds: Sequence[int]) -> str:
+    """The command that continues a sweep over seeds: of a folder of its own, or of one combination below a sweep's.
+
+    Args:
+        folder: with the runner's sweep.json, or below one that has it, or neither.
+        recipe: path of the recipe.
+        seeds: that ran.
+    """
+    paths = [each / "sweep.json" for each in (folder, folder.parent)]
+    written = (json.loads(path.read_text(encoding="utf-8")) for path in paths if path.exists())
+    found: dict[str, Any] = next(written, {})
+    rows = (found.get("matrix") or {}).get("rows", ())
+    own = [setting for row in rows if row["folder"] == folder.name for setting in row["settings"]]
+    words = [f"seed={','.join(map(str, seeds))}"]
+    return _joined(recipe, [*found.get("settings", ()), *own], words)
+
+
+def _joined(recipe: str, settings: Sequence[str], words: Sequence[str]) -> str:
+    """`kpod sweep RECIPE --set … WORDS`, as a shell takes it."""
+    changed = [word for setting in settings for word in ("--set", setting)]
+    return " ".join(shlex.quote(word) for word in ["kpod", "sweep", recipe, *changed, *words])
 
 
 def _row(row: Mapping[str, Any], choices: Sequence[Mapping[str, Any]]) -> MatrixRow:
@@ -139,6 +165,8 @@ def _row(row: Mapping[str, Any], choices: Sequence[Mapping[str, Any]]) -> Matrix
 
 
 def _pair(method: Mapping[str, Any]) -> PairedRow:
+    from kpod.runner import SEEDS_NEEDED
+
     result = method["result"] or {}
     winner = ""
     if result.get("is_claim"):
@@ -149,8 +177,10 @@ def _pair(method: Mapping[str, Any]) -> PairedRow:
         mean=result.get("mean"),
         low=result.get("low"),
         high=result.get("high"),
+        p_holm=result.get("p_holm"),
         p_flip_holm=result.get("p_flip_holm"),
         num_seeds=result.get("n", 0),
+        needed=SEEDS_NEEDED,
         winner=winner,
         sentence=method["sentence"],
     )

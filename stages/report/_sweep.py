@@ -10,7 +10,7 @@ from statistics import mean, stdev
 from typing import TYPE_CHECKING
 
 from kpod.stages.report._formats import Share
-from kpod.stages.report._matrix import SweptMatrix, matrix_verdict, read_matrix
+from kpod.stages.report._matrix import SweptMatrix, matrix_verdict, read_matrix, seeds_command
 from kpod.stages.report._training import Ratios, Student, baseline_of, ratios_of, read_students
 from kpod.stages.report._verdict import Verdict, verdict_of
 from kpod.stages.report._versus import Versus, compare
@@ -102,6 +102,7 @@ class Sweep:
     """The facts.
 
     Args:
+        command: that continues the sweep.
         primary: arms of the comparison that the recipe names, its baseline first.
         comparisons: the recipe's own first, then all other arms against the baseline.
         costs: of everything that was trained.
@@ -112,6 +113,7 @@ class Sweep:
 
     recipe: str
     recipe_path: str
+    command: str
     description: str
     primary: tuple[str, ...]
     runs: tuple[SeedRun, ...]
@@ -145,6 +147,7 @@ def read_sweep(archives: Sequence[Archive], *, folder: Path) -> Sweep:
     return Sweep(
         recipe=first.facts["name"],
         recipe_path=first.facts["recipe"],
+        command=seeds_command(folder, recipe=first.facts["recipe"], seeds=list(by_seed)),
         description=str(first.resolved.get("description") or ""),
         primary=tuple(primary),
         runs=tuple(_run(archive, folder) for archive in by_seed.values()),
@@ -163,6 +166,7 @@ def _of_matrix(matrix: SweptMatrix, archives: Sequence[Archive], folder: Path) -
     return Sweep(
         recipe=first.facts["name"],
         recipe_path=first.facts["recipe"],
+        command=matrix.command,
         description=str(first.resolved.get("description") or ""),
         primary=tuple(first.facts["primary"]),
         runs=tuple(runs),

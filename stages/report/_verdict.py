@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kpod.stages.report._formats import plural, points, signed
 from kpod.stages.report._versus import Versus
@@ -63,12 +63,22 @@ def claim_of(versus: Versus) -> str:
         return f"No claim about {b} against {a}: {versus.needed} seeds are needed. So far {figures}"
     if versus.is_claim:
         winner, loser = (b, a) if versus.mean > 0 else (a, b)
-        return f"{winner} is better than {loser}: {figures}"
+        ahead = versus if versus.mean > 0 else _turned(versus)
+        assert ahead.mean is not None
+        return f"{winner} is better than {loser} by {points(ahead.mean, 2).lstrip('+')}, {interval(ahead)}, n = {plural(n, 'seed')}."
     if versus.low is not None and versus.high is not None and versus.low <= 0 <= versus.high:
         return f"No winner between {a} and {b}: {figures}"
     return (
         f"No winner between {a} and {b} once corrected for {versus.family} comparisons: {figures}"
     )
+
+
+def _turned(versus: Versus) -> Versus:
+    """The same with its sign turned: the baseline less the other arm."""
+    assert versus.mean is not None
+    assert versus.low is not None
+    assert versus.high is not None
+    return replace(versus, mean=-versus.mean, low=-versus.high, high=-versus.low)
 
 
 def interval(versus: Versus) -> str:

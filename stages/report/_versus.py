@@ -28,9 +28,11 @@ class Versus:
         differences: other minus baseline, as shares (0.01 is one point).
         mean, sd: of the differences, over seeds; None where nothing is paired, sd also where there is one seed.
         low, high: 95 % t interval of the mean; None below two seeds.
+        p_t: two-sided t test of mean 0; None below two seeds, and where all differences are the same and not 0.
+        p_holm: the same, corrected by Holm for the `family` comparisons of its kind; with the interval it decides.
         p_flip: two-sided sign-flip test; None where nothing is paired.
         is_exact: whether it counts all sign patterns.
-        p_flip_holm: the same, corrected by Holm for the `family` comparisons of its kind.
+        p_flip_holm: the same, corrected likewise.
         family: the recipe's own comparisons are one family, all others another.
         is_claim: whether one method may be called better.
         needed: seeds below which nothing is claimed.
@@ -45,6 +47,8 @@ class Versus:
     sd: float | None
     low: float | None
     high: float | None
+    p_t: float | None
+    p_holm: float | None
     p_flip: float | None
     is_exact: bool
     p_flip_holm: float | None
@@ -95,6 +99,8 @@ def _versus(method: Method, *, is_primary: bool, needed: int) -> Versus:
         sd=None if result is None else result.sd,
         low=None if result is None else result.low,
         high=None if result is None else result.high,
+        p_t=None if result is None else result.p_t,
+        p_holm=None if result is None else result.p_holm,
         p_flip=None if result is None else result.p_flip,
         is_exact=result is not None and result.is_exact,
         p_flip_holm=None if result is None else result.p_flip_holm,

@@ -198,6 +198,21 @@ def test_as_many_questions_as_needed_tell_the_difference_four_times_in_five() ->
     assert significance.questions_needed(5, 5, 100) is None
 
 
+@pytest.mark.parametrize("family", [1, 5, 12])
+def test_where_the_correction_takes_a_winner_more_questions_are_said_to_be_needed(
+    family: int,
+) -> None:
+    # One of a family that misses the corrected level by little.
+    only_a, only_b, n = 40, 40, 500
+    while significance.mcnemar(only_a, only_b + 1) * family >= significance.LEVEL:
+        only_b += 1
+
+    needed = significance.questions_needed(only_a, only_b, n, level=significance.LEVEL / family)
+
+    assert needed is not None
+    assert needed > n
+
+
 def test_stages_are_told_in_the_order_of_the_graph_with_the_cause(
     chain: Chain, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -59,7 +59,7 @@ def test_siblings_are_the_same_recipe_but_for_seed_and_placement(chain: Chain) -
 
     found = siblings(first, chain.runs)
 
-    assert {seed: each.name for seed, each in found.items()} == {
+    assert {seed: each.name for seed, each in found.by_seed.items()} == {
         0: first.name,
         1: second.name,
         2: placed.name,
@@ -72,10 +72,10 @@ def test_of_two_runs_with_one_seed_the_newest_counts_and_unfinished_ones_do_not(
     first, again, unfinished = run_seeds(chain, [0, 0, 1])
     (unfinished.folder / "run.json").unlink()
 
-    assert {seed: each.name for seed, each in siblings(first, chain.runs).items()} == {
+    assert {seed: each.name for seed, each in siblings(first, chain.runs).by_seed.items()} == {
         0: again.name
     }
-    assert siblings(first, chain.folder / "nowhere") == {0: first}
+    assert siblings(first, chain.folder / "nowhere").by_seed == {0: first}
 
 
 def test_a_diff_of_two_arms_speaks_of_the_students_and_of_the_method_apart(
@@ -276,5 +276,5 @@ def test_a_resolved_recipe_is_a_sibling_of_what_it_was_resolved_from(chain: Chai
     again = chain.run(dump({**first.resolved, "seed": 1})).archive
 
     assert {0: first.name, 1: again.name} == {
-        seed: each.name for seed, each in siblings(again, chain.runs).items()
+        seed: each.name for seed, each in siblings(again, chain.runs).by_seed.items()
     }

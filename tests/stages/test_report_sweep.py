@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from kpod.runner import KpodError
 from kpod.runner.archive import Archive
 from kpod.stages.report._forest import axis_of
+from kpod.stages.report._matrix import seeds_command
 from kpod.stages.report._verdict import claim_of, verdict_of
 from kpod.stages.report._versus import Difference, Versus
 from kpod.stages.report.html import Config, Html
@@ -51,7 +52,7 @@ def versus(
     return Versus(
         baseline="a", other="b", is_primary=True,
         differences=tuple(Difference(seed, value) for seed, value in enumerate(differences)),
-        mean=mean(differences), sd=0.01, low=low, high=high, p_flip=0.06, is_exact=True, p_flip_holm=0.06, family=family,
+        mean=mean(differences), sd=0.01, low=low, high=high, p_t=0.03, p_holm=0.03, p_flip=0.06, is_exact=True, p_flip_holm=0.06, family=family,
         is_claim=is_claim, needed=5, sentence="",
     )  # fmt: skip
 
@@ -66,7 +67,7 @@ def test_a_method_that_wins_under_every_seed_is_called_better_with_its_interval(
 ) -> None:
     page, facts = better
     claim = plain(facts["verdict"]["claim"])
-    assert claim.startswith("kpod is better than standard: kpod − standard is +5.28 points, ")
+    assert claim.startswith("kpod is better than standard by 5.28 points, ")
     assert claim.endswith("95 % t interval [+3.56, +7.00], n = 6 seeds.")
     assert claim in plain(page.text)
 
@@ -97,6 +98,7 @@ def test_the_comparison_of_the_recipe_comes_first_and_all_others_have_the_same_b
     first, second = facts["comparisons"][:2]
     assert first["p_flip"] == first["p_flip_holm"] == pytest.approx(2 / 64)
     assert second["p_flip_holm"] == pytest.approx(min(1.0, 2 * second["p_flip"]))
+    assert second["p_holm"] == pytest.approx(min(1.0, 2 * second["p_t"]))
     assert [each["value"] if isinstance(each, dict) else each[1] for each in first["differences"]] == pytest.approx(
         [(b - a) / 60 for a, b in zip(BETTER["standard"], BETTER["kpod"], strict=True)]
     )  # fmt: skip
@@ -124,6 +126,31 @@ def test_one_seed_has_neither_spread_nor_interval(tmp_path: Path) -> None:
     )
     assert (facts["comparisons"][0]["sd"], facts["sets"][0]["arms"][0]["sd"]) == (None, None)
     assert "None" not in page.text
+
+
+def test_the_p_that_decides_stands_beside_what_it_decides(tmp_path: Path) -> None:
+    # With 5 seeds no sign-flip p is below 0.0625: a page that shows it alone contradicts its own winner.
+    page, facts = swept(tmp_path, {"standard": [30, 32, 31, 33, 30], "kpod": [40, 41, 42, 43, 39]})
+    row = facts["comparisons"][0]
+    assert (row["is_claim"], row["p_flip"]) == (True, pytest.approx(0.0625))
+    assert row["p_t"] < 0.001
+    assert "kpod is better" in page.text
+    assert "p < 0.001 flips p = 0.062" in " ".join(plain(page.text).split())
+
+
+def test_the_command_of_a_sweep_has_the_settings_that_it_was_given(tmp_path: Path) -> None:
+    folder = tmp_path / "sweep"
+    (folder / "001").mkdir(parents=True)
+    rows = [{"folder": "001", "settings": ["stages.kpod.with.epochs=2"]}]
+    told = {"settings": ["stages.questions.with.limit={train: 9}"], "matrix": {"rows": rows}}
+    (folder / "sweep.json").write_text(json.dumps(told), encoding="utf-8")
+    whole = "kpod sweep r.yaml --set 'stages.questions.with.limit={train: 9}'"
+
+    assert seeds_command(folder, recipe="r.yaml", seeds=[0, 1]) == f"{whole} seed=0,1"
+    assert seeds_command(folder / "001", recipe="r.yaml", seeds=[0, 1]) == (
+        f"{whole} --set stages.kpod.with.epochs=2 seed=0,1"
+    )
+    assert seeds_command(tmp_path, recipe="r.yaml", seeds=[3]) == "kpod sweep r.yaml seed=3"
 
 
 def test_a_recipe_that_names_no_comparison_gets_no_answer(tmp_path: Path) -> None:
@@ -203,7 +230,9 @@ def test_a_claim_that_the_correction_takes_back_says_so() -> None:
 
 def test_a_baseline_that_wins_is_called_better() -> None:
     row = versus([-0.02] * 6, low=-0.03, high=-0.01, is_claim=True)
-    assert plain(claim_of(row)).startswith("a is better than b: b − a is −2.00 points, ")
+    assert plain(claim_of(row)).startswith(
+        "a is better than b by 2.00 points, 95 % t interval [+1.00, +3.00], "
+    )
 
 
 def test_several_primary_comparisons_are_all_told() -> None:
