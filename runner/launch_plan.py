@@ -64,7 +64,7 @@ def launch_plan(placement: Placement) -> LaunchPlan:
         # does not look at what they compute on.
         words=(
             "accelerate.commands.launch", *named, kind, "--num_processes", str(num_processes),
-            "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0",
+            "--num_machines", "1", "--mixed_precision", _mixed_precision(config), "--dynamo_backend", "no", "--main_process_port", "0",
             "--num_cpu_threads_per_process", str(_threads(placement, num_processes)),
         ),
     )  # fmt: skip
@@ -163,6 +163,11 @@ def num_cuda_devices() -> int:
         return len([name for name in visible.split(",") if name.strip() not in {"", "-1"}])
     folder = Path("/proc/driver/nvidia/gpus")
     return len(list(folder.iterdir())) if folder.exists() else 0
+
+
+def _mixed_precision(config: dict[str, Any]) -> str:
+    """As the config has it, for the student to tell that it goes by its own; YAML reads a bare `no` as false."""
+    return str(config.get("mixed_precision") or "no")
 
 
 def _threads(placement: Placement, num_processes: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -62,7 +63,11 @@ def says(schema: dict[str, Any]) -> str:
     return str(schema.get("x-pattern-says") or f"text that matches {schema.get('pattern', '')}")
 
 
+# Not after what is shortened within a sentence.
+_SENTENCE_END = re.compile(r"(?<!e\.g)(?<!i\.e)(?<!App)(?<!Sec)(?<!Eqs)(?<!Eq)\. ")
+
+
 def first_sentence(schema: dict[str, Any]) -> str:
     """What a schema describes, in one sentence without its point."""
     text = str(schema.get("description", ""))
-    return text.partition(". ")[0].removesuffix(".")
+    return _SENTENCE_END.split(text, maxsplit=1)[0].removesuffix(".")

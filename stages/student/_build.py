@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from kpod.runner import StageError
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
     from kpod.runner import Context
     from kpod.stages.student._settings import Config
+
+# What accelerate's launcher tells of `mixed_precision`; a precision bears on results, so that the recipe alone says it.
+_TOLD_PRECISION = "ACCELERATE_MIXED_PRECISION"
 
 
 def build(
@@ -102,9 +106,15 @@ def _check_computes(device: torch.device, computed: LoadPrecision) -> None:
 
 
 def _note(ctx: Context[Config], files: ModelFiles, device: torch.device) -> None:
-    """Why this precision, and whether the optimizer is another one than the recipe's."""
+    """Why this precision, and what is not as the recipe or the launcher has it."""
     config = ctx.config
     ctx.note("precision", explain_precision(config.precision, files.spec, method=config.method))
     remark = optimizer_remark(config.optimizer, device=device.type)
     if remark is not None:
         ctx.note("optimizer", remark)
+    told = os.environ.get(_TOLD_PRECISION, "no")
+    if told != "no":
+        ctx.note(
+            "mixed_precision",
+            f"accelerate was told mixed_precision: {told}, which is not read; precision: {config.precision} says it",
+        )

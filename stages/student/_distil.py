@@ -24,7 +24,12 @@ from kpod.stages.student._saving import write_model
 from kpod.stages.student._schedule import Schedule
 from kpod.stages.student._sharded import ShardedParts, load_sharded, whole_model
 from kpod.stages.student._sharding import check_shardable
-from kpod.stages.student._shortage import peak_memory_gb, plan_memory, told_shortage
+from kpod.stages.student._shortage import (
+    forget_peak_memory,
+    peak_memory_gb,
+    plan_memory,
+    told_shortage,
+)
 from kpod.stages.student._tally import Tally
 from kpod.stages.student._trackers import check_trackers
 from kpod.stages.student._training import Training
@@ -112,6 +117,7 @@ def _train(
         micro_batch_tokens=config.micro_batch_tokens, checkpoint_every_s=config.checkpoint_every_s,
         optimizer=config.optimizer,
     )  # fmt: skip
+    forget_peak_memory(pick_device(ctx.placement))
     with told_shortage(memory):
         probe_ids = examples[0].prompt_ids[:8]
         student = _student(

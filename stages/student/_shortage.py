@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -102,8 +102,19 @@ def told_shortage(plan: MemoryPlan) -> Iterator[None]:
         ) from error
 
 
+def forget_peak_memory(device: torch.device) -> None:
+    """Let `peak_memory_gb` tell of what follows alone; where the system does not allow it, of all since the process began."""
+    if device.type == "cuda":
+        import torch
+
+        torch.cuda.reset_peak_memory_stats(device)
+    with suppress(OSError):
+        # 5: Linux' number for the peak that VmHWM tells
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+
 def peak_memory_gb(device: torch.device) -> float:
-    """The most memory taken, in GB: on a GPU by tensors, else resident by this process since it began."""
+    """The most memory taken since `forget_peak_memory`, in GB: on a GPU by tensors, else resident by this process."""
     import resource
 
     if device.type == "cuda":

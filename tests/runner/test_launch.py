@@ -200,6 +200,17 @@ def test_an_accelerate_config_says_how_many(tmp_path: Path) -> None:
         assert plan.words[-1] == "3"
 
 
+@pytest.mark.parametrize(("said", "told"), [({}, "no"), ({"mixed_precision": False}, "no"), ({"mixed_precision": "fp16"}, "fp16")])  # fmt: skip
+def test_the_processes_hear_which_mixed_precision_an_accelerate_config_asks_for(
+    tmp_path: Path, said: dict[str, Any], told: str
+) -> None:
+    path = config_file(tmp_path, distributed_type="MULTI_CPU", num_processes=2, **said)
+
+    words = launch_plan(Placement(accelerate=path)).words
+
+    assert words[words.index("--mixed_precision") + 1] == told
+
+
 def test_who_was_launched_leaves_the_number_to_the_launcher(
     crew: Chain, monkeypatch: pytest.MonkeyPatch
 ) -> None:

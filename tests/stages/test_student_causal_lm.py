@@ -229,3 +229,18 @@ def test_precision_auto_is_what_this_machine_is_faster_with(
     resolved = CausalLm.resolve(Config(), capability, {"model": tmp_path})
 
     assert resolved == replace(Config(), precision=expected, micro_batch_tokens=4096)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("told", ["fp16", "bf16"])
+def test_a_mixed_precision_that_accelerate_was_told_is_not_read_and_that_is_recorded(
+    told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", told)
+    ctx = context(replace(FAST, max_steps=1))
+
+    CausalLm().run(ctx)
+
+    said = (
+        f"accelerate was told mixed_precision: {told}, which is not read; precision: fp32 says it"
+    )
+    assert ctx.notes["mixed_precision"] == said
