@@ -52,9 +52,7 @@ def page_text(found: Diff) -> str:
     )
     return _template("page.html.jinja").render(
         diff=found,
-        first=_answer(*rows[0][:2])
-        if rows and (len(rows) == 1 or rows[0][0].is_primary)
-        else None,
+        first=_answer(*rows[0][:2]) if rows and (len(rows) == 1 or rows[0][0].is_primary) else None,
         rows=rows,
         script_digest=b64encode(sha256(script.encode()).digest()).decode(),
     )
