@@ -197,7 +197,7 @@ class Archive:
         }
 
     def records(self, stage: str, output: str) -> list[dict[str, Any]]:
-        """The records of an output of a stage (`verified`, `rationales`), each as a JSON object: what a data frame is made of.
+        """The records of an output of a stage (`train` of `questions`), each as a JSON object: what a data frame is made of.
 
         Raises:
             KpodError: the run has no such stage, or the stage no such output of records.

@@ -5,7 +5,7 @@ session = kpod.load("quickstart", settings={"stages.standard.with.epochs": 3})
 print(session.plan())
 run = session.run()
 run.metrics()["kpod"].accuracy
-pandas.DataFrame(run.records("verified", "rationales"))
+pandas.DataFrame(run.records("verified", "verified"))
 kpod.diff("last:standard", "last:kpod").scores[0].sentence
 """
 

@@ -228,7 +228,8 @@ def _value_differences(
             raise _DivergedError(f"{place}: {left!r} -> {right!r}")
         yield abs(left - right) / max(abs(left), abs(right), ABSOLUTE)
     elif left != right and not _is_alias(left, right, aliases):
-        raise _DivergedError(f"{place}: {_short(left)} -> {_short(right)}")
+        before, after = _where_they_part(left, right)
+        raise _DivergedError(f"{place}: {before} -> {after}")
 
 
 def _is_alias(left: Any, right: Any, aliases: Mapping[str, str]) -> bool:
@@ -238,6 +239,14 @@ def _is_alias(left: Any, right: Any, aliases: Mapping[str, str]) -> bool:
     return any(old.startswith(left) and new.startswith(right) for old, new in aliases.items())
 
 
-def _short(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 80 else f"{text[:79]}…"
+def _where_they_part(left: Any, right: Any, *, most: int = 80) -> tuple[str, str]:
+    """Both values as JSON, cut to where they begin to differ: two long texts mostly begin alike."""
+    texts = [json.dumps(value, ensure_ascii=False) for value in (left, right)]
+    pairs = enumerate(zip(*texts, strict=False))
+    alike = next((place for place, (one, other) in pairs if one != other), min(map(len, texts)))
+    start = max(0, alike - most // 2) if max(map(len, texts)) > most else 0
+    before, after = (
+        f"{'…' if start else ''}{text[start : start + most]}{'…' if len(text) > start + most else ''}"
+        for text in texts
+    )
+    return before, after

@@ -190,7 +190,7 @@ def seed_table(done: Mapping[int, Archive], found: Mapping[str, Series]) -> str:
     sizes = sorted({size for series in found.values() for size in series.sizes.values()})
     return (
         table(("seed", *found), rows)
-        + f"\naccuracy, n = {', '.join(map(str, sizes))} questions, {len(done)} seeds"
+        + f"\naccuracy, n = {', '.join(map(str, sizes))} questions, {len(done)} seed{'s' if len(done) > 1 else ''}"
     )
 
 

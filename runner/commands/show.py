@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from argparse import ArgumentParser, Namespace
+from collections.abc import Mapping
 
 from kpod.runner.archive import Archive, find_run
 from kpod.runner.canonical import flat
@@ -35,6 +36,11 @@ def run(arguments: Namespace) -> int:
         _check_records(archive)
         for line in journey_lines(archive, arguments.what.removeprefix("q_")):
             say(line)
+    elif arguments.what.startswith("q_"):
+        raise KpodError(
+            f"got {arguments.what}, but a question's id is q_ and 4 to 16 digits of 0-9 and a-f\n"
+            "allowed: an id, or its beginning, as `kpod diff`, the report and predictions.jsonl tell it"
+        )
     else:
         _show_value(archive, arguments.what)
     return ExitCode.DONE
@@ -67,11 +73,22 @@ def _check_records(archive: Archive) -> None:
 def _show_value(archive: Archive, dotted: str) -> None:
     """A value of the resolved recipe (`stages.` may be left out) and where it came from."""
     leaves = dict(flat(archive.resolved))
-    name = dotted if dotted in leaves or dotted.startswith("stages.") else f"stages.{dotted}"
-    found = {
-        key: value for key, value in leaves.items() if key == name or key.startswith(f"{name}.")
-    }
+    found = _below(leaves, dotted) or _below(leaves, f"stages.{dotted}")
     if not found:
-        raise KpodError(f"{archive.name} has no value '{dotted}'\n{nearest(name, leaves)}".rstrip())
+        known = [
+            *leaves,
+            *(name.removeprefix("stages.") for name in leaves),
+            *archive.resolved["stages"],
+        ]
+        raise KpodError(
+            f"{archive.name} has no value '{dotted}'\n{nearest(dotted, known)}".rstrip()
+        )
     rows = [(key, value, archive.origins.get(key, "default")) for key, value in found.items()]
     say(table(("value", "", "from"), rows))
+
+
+def _below(leaves: Mapping[str, str], name: str) -> dict[str, str]:
+    """The value of that name, or all below it."""
+    return {
+        key: value for key, value in leaves.items() if key == name or key.startswith(f"{name}.")
+    }

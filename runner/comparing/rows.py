@@ -117,14 +117,29 @@ def _questions(record: str, output: str, a: list[Row], b: list[Row]) -> Change:
     left = {row["id"]: row for row in a}
     right = {row["id"]: row for row in b}
     examples = [
-        Example(id=key, before=_question(left.get(key)), after=_question(right.get(key)))
+        Example(id=key, before=before, after=after)
         for key in _differing(left, right)
+        for before, after in [_questions_told(left.get(key), right.get(key))]
     ]
     num_same = sum(left[key] == right[key] for key in left if key in right)
     return Change(
         output=output, record=record, num_a=len(a), num_b=len(b), num_same=num_same,
         only_a=len(left) - num_same, only_b=len(right) - num_same, examples=tuple(examples[:_MOST_EXAMPLES]),
     )  # fmt: skip
+
+
+def _questions_told(before: Row | None, after: Row | None) -> tuple[str | None, str | None]:
+    """A question in A and in B; where text and gold answer are the same, what else is not."""
+    told = _question(before), _question(after)
+    if before is None or after is None or told[0] != told[1]:
+        return told
+    names = [
+        name for name in dict.fromkeys([*before, *after]) if before.get(name) != after.get(name)
+    ]
+    left, right = (
+        "; ".join(f"{name}: {row.get(name)}" for name in names) for row in (before, after)
+    )
+    return f"{told[0]} {left}", right
 
 
 def _question(row: Row | None) -> str | None:

@@ -90,7 +90,7 @@ def test_show_gives_the_run_a_value_and_a_journey(
     assert "quickstart.yaml:" in value
     assert "scores[standard].predictions" in journey
     assert main(["show", first.name, "standard.with.learning", "--runs", str(runs)]) == 2
-    assert "did you mean 'stages.standard.with.learning_rate'?" in capsys.readouterr().err
+    assert "did you mean 'standard.with.learning_rate'?" in capsys.readouterr().err
 
 
 def test_report_is_rendered_again(

@@ -114,6 +114,15 @@ def test_a_rationale_that_changed_is_shown_word_by_word() -> None:
     assert [one.words for one in found.examples] == ["2 + 3 = [-5-]{+6+} eggs"]
 
 
+def test_a_question_that_differs_in_neither_text_nor_gold_tells_what_differs() -> None:
+    row = {"id": "q", "text": "2 + 3?", "answer": "5", "solution": "2 + 3 = 5"}
+
+    (example,) = change_of("Question", "train", [row], [{**row, "solution": "3 + 2 = 5"}]).examples
+
+    assert example.before == "2 + 3? (gold: 5) solution: 2 + 3 = 5"
+    assert example.after == "solution: 3 + 2 = 5"
+
+
 def test_clusters_are_the_same_under_other_numbers() -> None:
     a = [{"question_id": str(number), "cluster": number % 3} for number in range(9)]
     b = [{**row, "cluster": (row["cluster"] + 1) % 3} for row in a]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 import kpod.runner as kpod
 from kpod.runner.archive import list_runs
+from kpod.runner.assembly import find_recipe
 from kpod.runner.cli import main
+from kpod.runner.recipe import load_recipe
 from tests.chain import Chain, recipe, seven, step
 
 
@@ -68,3 +71,13 @@ def test_a_run_that_failed_is_resumed_by_name_or_as_the_last(
     done = list_runs(chain.runs)[-1]
     assert main(["resume", done.name, *words]) == 0
     assert "there is nothing to resume" in capsys.readouterr().out
+
+
+def test_what_the_readme_reads_is_an_output_of_the_stage_that_it_names() -> None:
+    text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    recipe = load_recipe(find_recipe("quickstart"))
+
+    read = re.findall(r'run\.records\("(\w+)", "(\w+)"\)', text)
+
+    assert read
+    assert all(output in recipe.stages[stage].stage.outputs() for stage, output in read)

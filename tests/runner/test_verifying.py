@@ -18,7 +18,7 @@ from kpod.runner.comparing.tensors import tensors_of
 from kpod.runner.errors import KpodError
 from kpod.runner.registry import STAGES, find_stage
 from kpod.runner.stage import Stage
-from kpod.runner.verifying import RELATIVE, _record_differences, determinism_of
+from kpod.runner.verifying import RELATIVE, _record_differences, _where_they_part, determinism_of
 from tests.chain import Chain, recipe, seven
 
 
@@ -193,3 +193,13 @@ def test_every_stage_says_how_far_it_can_be_made_again() -> None:
         find_stage(uses).seeded != "none" for uses, kind in kinds.items() if kind == "seeded"
     )  # type: ignore[union-attr]
     assert determinism_of("nobody.knows") == "unknown"
+
+
+def test_two_long_texts_are_told_from_where_they_part() -> None:
+    alike = "word " * 60
+    left, right = _where_they_part(f"{alike}is 4 and more {alike}", f"{alike}is 5 and more {alike}")
+
+    assert (len(left), len(right)) == (82, 82)
+    assert "is 4 and" in left
+    assert "is 5 and" in right
+    assert _where_they_part("short", 3) == ('"short"', "3")
