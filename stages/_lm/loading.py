@@ -19,6 +19,7 @@ from kpod.stages._lm.hardware import set_threads as set_threads
 from kpod.stages._lm.limits import Limits as Limits
 from kpod.stages._lm.limits import longest_trained as longest_trained
 from kpod.stages._lm.limits import read_limits as read_limits
+from kpod.stages._lm.merging import LEAST_KEPT_FRAC, kept_frac
 from kpod.stages._lm.quantised import (
     Quantisation,
     check_quantisable,
@@ -114,7 +115,8 @@ def load_lm(
         files: as `locate` found them.
         precision: what it computes in.
         device: as torch names it.
-        merge: add an adapter into the weights; never done to quantised ones, beside which it stays as it is.
+        merge: add an adapter into the weights; never done to quantised ones, beside which it stays as it is, nor where
+            rounding the weights to bf16 would lose more than a twentieth of it (`merging.kept_frac`).
         quantisation: how weights are held.
 
     Raises:
@@ -135,7 +137,7 @@ def load_causal_lm(
         files: as `locate` found them.
         precision: what it computes in, whatever it is stored in.
         device: as torch names it, e.g. "cpu" or "cuda:0".
-        merge: add an adapter into the weights (to generate); False keeps it apart (to train on).
+        merge: add an adapter into the weights (to generate), as in `load_lm`; False keeps it apart (to train on).
 
     Returns:
         A transformers model; a peft model around it where there is an adapter that is not merged.
@@ -168,8 +170,13 @@ def _load(
         if is_seq2seq:
             _say_whether_tied(model)
         if files.adapter is not None:
-            model = _with_adapter(model, files, merge=merge)
+            model = _with_adapter(model, files)
     if is_merged:
+        if dtype != torch.float32 and kept_frac(model, dtype) < LEAST_KEPT_FRAC:
+            del model
+            return _load(files, precision=precision, device=device, merge=False)
+        with quiet():
+            model = model.merge_and_unload()
         _cast_parameters(model, dtype)
     reset_generation(model)
     found: PreTrainedModel = model.to(device).eval()
@@ -216,7 +223,7 @@ def load_quantised(
                 "set placement.default.device to it, hide it with CUDA_VISIBLE_DEVICES, or leave quantisation out"
             )
         if files.adapter is not None:
-            model = _with_adapter(model, files, merge=False)
+            model = _with_adapter(model, files)
     keep_to_precision(model, dtype)
     reset_generation(model)
     found: PreTrainedModel = model.eval()
@@ -256,12 +263,11 @@ def _say_whether_tied(model: Any) -> None:
     model.config.tie_word_embeddings = is_tied
 
 
-def _with_adapter(model: Any, files: ModelFiles, *, merge: bool) -> Any:
+def _with_adapter(model: Any, files: ModelFiles) -> Any:
     from peft import PeftModel
 
     with quiet():
-        adapted = PeftModel.from_pretrained(model, str(files.adapter), is_trainable=not merge)
-    return adapted.merge_and_unload() if merge else adapted
+        return PeftModel.from_pretrained(model, str(files.adapter), is_trainable=True)
 
 
 def _cast_parameters(model: Any, dtype: torch.dtype) -> None:

@@ -18,6 +18,7 @@ from kpod.stages._lm.loading import (
     read_limits,
     set_threads,
 )
+from kpod.stages._lm.merging import LEAST_KEPT_FRAC
 from kpod.stages._lm.packed_weights import pack_weights
 from kpod.stages._lm.quantised import Quantisation, check_quantisable
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from kpod.runner.texts import GeneratedText
 
 _TELL_EVERY_S = 1.0
+_BESIDE = f"stays beside the weights: rounded to bf16 with them, less than {LEAST_KEPT_FRAC:.0%} of what it adds would be left"
 
 
 def write_texts(
@@ -55,7 +57,7 @@ def write_texts(
         end_ids: tokens that end a text, beside those that the model itself names.
         quantisation: how the model's weights are held.
 
-    Notes "saved": how many texts were found and not written, and their tokens.
+    Notes "saved": how many texts were found and not written, and their tokens; "adapter": where it could not be merged.
 
     Raises:
         Interrupted: the run was asked to stop; texts that had ended are stored.
@@ -64,6 +66,7 @@ def write_texts(
     check_quantisable(files, quantisation)
     known = read_limits(files, tokenizer)
     kind = family(files.spec)
+    is_rounded = files.adapter is not None and precision == "bf16" and quantisation == "none"
 
     def load() -> Any:
         set_threads(ctx.placement)
@@ -73,10 +76,14 @@ def write_texts(
             device=str(pick_device(ctx.placement)),
             quantisation=quantisation,
         )
+        if is_rounded and hasattr(model, "peft_config"):
+            ctx.note("adapter", _BESIDE)
         pack_weights(model)
         return model
 
     facts = {"model": files.digest, "precision": precision}
+    if is_rounded:  # texts of before there was a bound are not found again
+        facts["adapter"] = f"merged where {LEAST_KEPT_FRAC} is kept"
     found: list[GeneratedText] = []
     texts = generate_texts(
         load,

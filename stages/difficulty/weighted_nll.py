@@ -73,13 +73,18 @@ class WeightedNll(Stage[Config]):
     """Nats a token of every step, weighted by the tokens' significance where `weights` is wired, else all alike."""
 
     uses = "difficulty.weighted_nll"
-    version = 1
+    version = 2
     libraries = ("peft", "torch", "transformers")
     model = Input(Model)
     questions = Input(Question, role="train")
     rationales = Input(Rationale)
     weights = Input(TokenWeights, optional=True)
     difficulty = Output(Difficulty)
+
+    @classmethod
+    def version_of(cls, config: Config) -> int | None:
+        """Version 2 leaves an adapter beside weights that are rounded to bf16, where too little of it would be left."""
+        return cls.version if config.precision == "bf16" else 1
 
     @classmethod
     def resolve(cls, config: Config, capability: Capability, models: Mapping[str, Path]) -> Config:

@@ -70,6 +70,11 @@ class Asking(Stage[AskingT]):
     questions = Input(Question, role="test")
 
     @classmethod
+    def version_of(cls, config: AskingT) -> int | None:
+        """Version 2 leaves an adapter beside weights that are rounded to bf16, where too little of it would be left."""
+        return cls.version if config.precision == "bf16" else 1
+
+    @classmethod
     def libraries_of(cls, config: AskingT) -> tuple[str, ...]:
         """Bitsandbytes too, where it holds the weights."""
         return cls.libraries if config.quantisation == "none" else (*cls.libraries, "bitsandbytes")

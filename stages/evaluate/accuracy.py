@@ -14,7 +14,7 @@ class Accuracy(Asking[Config]):
     """Predictions and a score for every model."""
 
     uses = "evaluate.accuracy"
-    version = 1
+    version = 2
     by_question = True
     predictions = Output(Prediction)
     metrics = Output(Metric)

@@ -38,7 +38,7 @@ class FirstError(Asking[Config]):
     """The first broken step of every model's wrong answers."""
 
     uses = "evaluate.first_error"
-    version = 1
+    version = 2
     breakpoints = Output(Breakpoint)
 
     def run(self, ctx: Context[Config]) -> None:

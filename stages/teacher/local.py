@@ -118,7 +118,7 @@ class Local(Stage[Config]):
     """Rationales for every question, by a model that is loaded here."""
 
     uses = "teacher.local"
-    version = 1
+    version = 2
     seeded = "data"
     by_question = True
     libraries = ("peft", "torch", "transformers")
@@ -126,6 +126,11 @@ class Local(Stage[Config]):
     questions = Input(Question, role="train")
     solved = Input(Rationale, optional=True)
     rationales = Output(Rationale)
+
+    @classmethod
+    def version_of(cls, config: Config) -> int | None:
+        """Version 2 leaves an adapter beside weights that are rounded to bf16, where too little of it would be left."""
+        return cls.version if config.precision == "bf16" else 1
 
     @classmethod
     def libraries_of(cls, config: Config) -> tuple[str, ...]:
