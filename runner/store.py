@@ -139,11 +139,12 @@ class Store:
             self.disk.rename(draft, folder)
             entry = Entry(folder, manifest)
         for output in entry.manifest.outputs.values():
-            self._index(output.digest, manifest.key)
+            self.index(output.digest, manifest.key)
         shutil.rmtree(self.partial(manifest.key), ignore_errors=True)
         return entry
 
-    def _index(self, digest: str, key: str) -> None:
+    def index(self, digest: str, key: str) -> None:
+        """Note which entry holds a content."""
         path = self.root / "outputs" / digest[:2] / digest
         self.disk.make_folder(path.parent)
         self.disk.replace_text(path, key)

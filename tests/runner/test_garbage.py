@@ -12,10 +12,11 @@ from filelock import FileLock
 
 from kpod.runner.cli import main
 from kpod.runner.errors import KpodError
-from kpod.runner.garbage import GRACE_S, find_garbage, remove_garbage
+from kpod.runner.garbage import GRACE_S, find_garbage
 from kpod.runner.live import at_work, oldest_start_s
 from kpod.runner.manifest import Manifest, stored_output
 from kpod.runner.pins import pin, pins, unpin
+from kpod.runner.removal import remove_garbage
 from kpod.runner.store import Store
 from tests.chain import Chain, seven
 
