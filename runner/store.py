@@ -58,7 +58,7 @@ class Store:
         folder = self.entry_folder(key)
         try:
             manifest = Manifest.from_json((folder / "manifest.json").read_text(encoding="utf-8"))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except (ValueError, KeyError, TypeError, AttributeError):
             self.quarantine(key, "its manifest cannot be read")
@@ -67,8 +67,12 @@ class Store:
             if output.pointer is not None and not Path(output.pointer).exists():
                 return None
             for file in output.files:
-                if _size_of(folder / file.path) != file.size_b:
-                    self.quarantine(key, f"{file.path} has not the size that its manifest says")
+                size_b = _size_of(folder / file.path)
+                if size_b != file.size_b:
+                    what = (
+                        "is gone" if size_b is None else "has not the size that its manifest says"
+                    )
+                    self.quarantine(key, f"{file.path} {what}")
                     return None
         return Entry(folder, manifest)
 
