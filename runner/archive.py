@@ -258,8 +258,7 @@ def find_run(name: str, runs: Path) -> Archive:
             f"'{name}' fits {len(fitting)} runs\nallowed: {', '.join(a.name for a in fitting[-8:])}"
         )
     if name in {path.parent.name for path in runs.glob("*/sweep.json")}:
-        told = f"name one of its runs: {runs / name}/sweep.json has them"
-        raise KpodError(f"{name} is a sweep, no run\n{told}")
+        raise KpodError(f"{name} is a sweep, no run\nname one of its runs: its sweep.json has them")
     hint = nearest(name, [a.name for a in archives]) or "kpod runs lists them"
     raise KpodError(f"there is no run '{name}' in {runs}\n{hint}")
 

@@ -351,7 +351,9 @@ def test_a_sweep_named_as_a_run_is_told_as_a_sweep(chain: Chain) -> None:
     assert sweep(chain, "seed=0,1") == 0
     (folder,) = chain.runs.glob("*-sweep")
 
-    with pytest.raises(KpodError, match=r"is a sweep, no run\nname one of its runs: .*sweep.json"):
+    with pytest.raises(
+        KpodError, match=r"is a sweep, no run\nname one of its runs: its sweep.json has them"
+    ):
         find_run(folder.name, chain.runs)
 
 
