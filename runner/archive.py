@@ -88,7 +88,7 @@ class Archive:
         """
         if not self.is_complete:
             raise KpodError(
-                f"{self.name} did not come to its end ({self.end}); the same command continues it"
+                f"{self.name} did not come to its end ({self.end})\nkpod resume {self.name} goes on with it"
             )
         return read_facts(self.folder, version=FORMAT)
 
@@ -110,7 +110,7 @@ class Archive:
         """Where each value of the recipe came from, by dotted name."""
         path = self.checked("origins.json")
         try:
-            origins: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
+            origins: dict[str, str] = json.loads(path.read_bytes())
         except ValueError:
             raise KpodError(f"{path} is cut or overwritten\n{ADVICE}") from None
         return origins
@@ -175,9 +175,8 @@ class Archive:
 
     def _records(self, unit: ArchivedUnit, output: str) -> Path:
         files = unit.manifest.outputs[output].files
-        return self._as_it_was(
-            self.output_path(unit, output), files[0].sha256 if len(files) == 1 else None
-        )
+        digest = files[0].sha256 if len(files) == 1 else None
+        return self._as_it_was(self.output_path(unit, output), digest)
 
     def _as_it_was(self, path: Path, digest: str | None) -> Path:
         """The path of a file that is there and has its digest, where one is known; each is read through once."""
@@ -258,6 +257,8 @@ def find_run(name: str, runs: Path) -> Archive:
         raise KpodError(
             f"'{name}' fits {len(fitting)} runs\nallowed: {', '.join(a.name for a in fitting[-8:])}"
         )
+    if name in {path.parent.name for path in runs.glob("*/sweep.json")}:
+        raise KpodError(f"{name} is a sweep, no run\nname one of its runs: its sweep.json has them")
     hint = nearest(name, [a.name for a in archives]) or "kpod runs lists them"
     raise KpodError(f"there is no run '{name}' in {runs}\n{hint}")
 

@@ -8,11 +8,12 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
-from kpod.runner.recipe import Recipe
 from kpod.runner.visible import visible_json, visible_text
 
 if TYPE_CHECKING:
     from rich.progress import Progress
+
+    from kpod.runner.recipe import Recipe
 
 
 def say(text: str = "") -> None:

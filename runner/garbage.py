@@ -1,4 +1,4 @@
-"""What a store holds that nothing needs: found first, removed on request, and safe beside a run that is at work.
+"""What a store holds that nothing needs, safe to be asked beside a run that is at work; `removal.py` removes it.
 
 Needed is what a run of the folder has, what is pinned, what a needed entry refers to (an adapter its base), what was made
 or used within the grace, and, while runs are at work, what was used since the oldest of them began.
@@ -7,12 +7,9 @@ or used within the grace, and, while runs are at work, what was used since the o
 from __future__ import annotations
 
 import os
-import shutil
 import time
-import uuid
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +21,6 @@ from kpod.runner.live import is_locked, oldest_start_s
 from kpod.runner.memo import files_below
 from kpod.runner.pins import pins
 from kpod.runner.store import Store
-from kpod.runner.trash import delete_all_in
 
 GRACE_S = 3600.0
 """An entry younger than this may belong to a run that has not written its archive yet: our choice."""
@@ -62,14 +58,21 @@ class Garbage:
     Args:
         entries: nothing needs them.
         leftovers: drafts of killed runs, old checkpoints, what was set aside, copies of inputs that no run names.
-        num_entries: of the whole store.
+        kept: all other entries.
         num_pinned: of them pinned.
+        looked_s: when the search began, in seconds since 1970.
     """
 
     entries: tuple[Held, ...]
     leftovers: tuple[tuple[Path, int], ...]
-    num_entries: int
+    kept: tuple[Held, ...]
     num_pinned: int
+    looked_s: float
+
+    @property
+    def num_entries(self) -> int:
+        """Of the whole store."""
+        return len(self.entries) + len(self.kept)
 
     @property
     def size_b(self) -> int:
@@ -96,7 +99,8 @@ def find_garbage(
         grace_s: seconds for which an entry is kept after it was made or used.
         now_s: the time, in seconds since 1970; None: the clock's.
     """
-    now_s = time.time() if now_s is None else now_s
+    looked_s = time.time()
+    now_s = looked_s if now_s is None else now_s
     archives = list_runs(runs)
     pinned = {pin.key for pin in pins(store)}
     entries = {held.key: held for held in _entries(store)}
@@ -114,45 +118,10 @@ def find_garbage(
     return Garbage(
         entries=tuple(doomed),
         leftovers=tuple((path, _bytes_below(path)) for path in left),
-        num_entries=len(entries),
+        kept=tuple(held for key, held in entries.items() if key in needed),
         num_pinned=len(pinned & entries.keys()),
+        looked_s=looked_s,
     )
-
-
-def remove_garbage(store: Store, garbage: Garbage) -> int:
-    """Remove it; the bytes freed. An entry that was used meanwhile stays.
-
-    Entries are moved aside, each in one step, and deleted together at the end: a kill between leaves a folder in tmp/, which
-    the next collection finds.
-    """
-    freed_b = _remove_entries(store, garbage.entries) if garbage.entries else 0
-    for path, size_b in garbage.leftovers:
-        with suppress(FileNotFoundError):  # somebody else removed it
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink()
-        freed_b += size_b
-    return freed_b
-
-
-def _remove_entries(store: Store, entries: Sequence[Held]) -> int:
-    trash = store.root / "tmp" / f"trash-{uuid.uuid4().hex}"
-    trash.mkdir(parents=True)
-    locks, unfinished = store.root / "locks", _names_in(store.root / "partial")
-    lock_names = _names_in(locks)
-    freed_b = 0
-    for held in entries:
-        lock = f"{held.key}.lock"
-        if _used_s(held.folder) != held.used_s or (lock in lock_names and is_locked(locks / lock)):
-            continue
-        with suppress(FileNotFoundError):  # somebody else removed it
-            os.rename(held.folder, f"{trash}/{held.key}")  # noqa: PTH104 - ten thousand paths made for nothing take longer
-            freed_b += held.size_b
-        if held.key in unfinished:
-            freed_b += store.remove(held.key)
-    delete_all_in(trash)
-    return freed_b
 
 
 def keys_of(archive: Archive) -> set[str]:
@@ -185,13 +154,6 @@ def _facts_of(archive: Archive) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _names_in(folder: Path) -> frozenset[str]:
-    try:
-        return frozenset(os.listdir(folder))  # noqa: PTH208 - names are wanted
-    except FileNotFoundError:
-        return frozenset()
-
-
 def _entries(store: Store) -> Iterator[Held]:
     for key in store.keys():  # noqa: SIM118 - a generator, no dict
         folder = str(store.entry_folder(key))
@@ -206,13 +168,6 @@ def _entries(store: Store) -> Iterator[Held]:
             )  # fmt: skip
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             continue  # on its way in or out, or damaged: `kpod cache verify` sets it aside
-
-
-def _used_s(folder: str) -> float:
-    try:
-        return os.stat(f"{folder}/manifest.json").st_mtime  # noqa: PTH116 - as there
-    except OSError:
-        return 0.0
 
 
 def _recipe_of(run_name: str) -> str:

@@ -10,7 +10,8 @@ import os
 import sqlite3
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from kpod.runner import wal
@@ -71,6 +72,20 @@ class Memo:
         if time.time_ns() - max(facts.st_mtime_ns, facts.st_ctime_ns) > SETTLED_NS:
             self.put("file", name, digest)
         return digest
+
+    def forget_below(self, folders: Sequence[str]) -> None:
+        """Forget the file digests of what lay in these folders."""
+        if not folders or (self._connection is None and not self._path.exists()):
+            return
+        # As a range, which the primary key finds at once; "0" is the character after "/".
+        ranges = [(f"{folder}/", f"{folder}0") for folder in folders]
+        with suppress(sqlite3.DatabaseError):
+            connection = self._open()
+            connection.execute("BEGIN")
+            connection.executemany(
+                "DELETE FROM facts WHERE topic = 'file' AND name >= ? AND name < ?", ranges
+            )
+            connection.execute("COMMIT")
 
     def tree_digests(self, folder: Path) -> dict[str, str]:
         """Digests of all files below a folder (or of the one file), by relative path with `/`."""

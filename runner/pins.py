@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import orjson
@@ -12,6 +12,7 @@ from kpod.runner.canonical import pretty_json
 from kpod.runner.errors import KpodError
 from kpod.runner.events import utc_now
 from kpod.runner.store import Store
+from kpod.runner.wording import shown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,10 +56,42 @@ def unpin(store: Store, name: str, runs: Path) -> list[str]:
 
 
 def pins(store: Store) -> list[Pin]:
-    """All pins, by key."""
+    """All pins, by key.
+
+    Raises:
+        KpodError: a file among them is none that kpod wrote; what it kept is not known.
+    """
     folder = store.root / "pins"
     files = sorted(folder.glob("*.json")) if folder.is_dir() else []
-    return [Pin(**orjson.loads(path.read_bytes())) for path in files]
+    return [_read(path) for path in files]
+
+
+def _read(path: Path) -> Pin:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        said = (error.strerror or str(error)).lower()
+        raise KpodError(f"{path} cannot be read: {said}\n{_advice(path)}") from None
+    try:
+        facts = orjson.loads(content)
+    except ValueError:
+        raise _no_pin(path, "no JSON") from None
+    names = {field.name for field in fields(Pin)}
+    is_pin = isinstance(facts, dict) and facts.keys() == names
+    if not is_pin or not all(isinstance(value, str) for value in facts.values()):
+        raise _no_pin(path, shown(facts))
+    return Pin(**facts)
+
+
+def _no_pin(path: Path, got: str) -> KpodError:
+    names = ", ".join(sorted(field.name for field in fields(Pin)))
+    return KpodError(
+        f"{path}\n  got {got}, which is no pin\n  allowed: a mapping of texts: {names}\n  {_advice(path)}"
+    )
+
+
+def _advice(path: Path) -> str:
+    return f"pin it again (kpod cache pin {path.stem[:12]}), or delete the file where nothing is to be kept"
 
 
 def _keys_named(store: Store, name: str, runs: Path) -> list[str]:

@@ -58,7 +58,7 @@ class Store:
         folder = self.entry_folder(key)
         try:
             manifest = Manifest.from_json((folder / "manifest.json").read_text(encoding="utf-8"))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except (ValueError, KeyError, TypeError, AttributeError):
             self.quarantine(key, "its manifest cannot be read")
@@ -67,8 +67,12 @@ class Store:
             if output.pointer is not None and not Path(output.pointer).exists():
                 return None
             for file in output.files:
-                if _size_of(folder / file.path) != file.size_b:
-                    self.quarantine(key, f"{file.path} has not the size that its manifest says")
+                size_b = _size_of(folder / file.path)
+                if size_b != file.size_b:
+                    what = (
+                        "is gone" if size_b is None else "has not the size that its manifest says"
+                    )
+                    self.quarantine(key, f"{file.path} {what}")
                     return None
         return Entry(folder, manifest)
 
@@ -139,11 +143,12 @@ class Store:
             self.disk.rename(draft, folder)
             entry = Entry(folder, manifest)
         for output in entry.manifest.outputs.values():
-            self._index(output.digest, manifest.key)
+            self.index(output.digest, manifest.key)
         shutil.rmtree(self.partial(manifest.key), ignore_errors=True)
         return entry
 
-    def _index(self, digest: str, key: str) -> None:
+    def index(self, digest: str, key: str) -> None:
+        """Note which entry holds a content."""
         path = self.root / "outputs" / digest[:2] / digest
         self.disk.make_folder(path.parent)
         self.disk.replace_text(path, key)

@@ -142,13 +142,14 @@ def _identity(recipe: Recipe, planned: Sequence[Assessment]) -> str:
 
 
 def _complete_runs(runs: Path, name: str) -> dict[str, Archive]:
-    """The newest complete run of each identity among those of a recipe's name; one that was changed afterwards is none."""
+    """The newest complete run of each identity among those of a recipe's name; one whose scores cannot be read here is none."""
     found: dict[str, Archive] = {}
     for archive in list_runs(runs):
         if f"-{name}-" not in archive.name or not archive.is_complete:
             continue
         try:
             facts: dict[str, Any] = archive.facts
+            archive.metrics()
         except KpodError:
             continue
         keys = {row["name"]: row["manifest"]["key"] for row in facts["units"]}

@@ -10,9 +10,10 @@ from kpod.runner.commands._options import add_folders, run_options
 from kpod.runner.console import complain, say, table
 from kpod.runner.disk import disk_problem
 from kpod.runner.errors import ExitCode, KpodError
-from kpod.runner.garbage import Garbage, find_garbage, remove_garbage
+from kpod.runner.garbage import Garbage, find_garbage
 from kpod.runner.ledger import Ledger
 from kpod.runner.pins import pin, pins, unpin
+from kpod.runner.removal import remove_garbage
 from kpod.runner.store import Entry, Store
 
 

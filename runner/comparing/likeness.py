@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from heapq import nsmallest
 from itertools import chain
 from math import fsum, log
@@ -52,17 +52,25 @@ class Likeness:
         # What stands in nearly every text tells nothing: it is left out of the search, and counted below.
         telling = [word for word in words if 2 * len(holding[word]) <= len(self._words)] or words
         shared = Counter(chain.from_iterable(holding[word] for word in telling))
-        # In the order of the index where they share as many: a set of words has no order that two processes agree on.
-        most = nsmallest(_MOST_WEIGHED, shared, key=lambda key: (-shared[key], self._place[key]))
         size = self._weight(words)
         best: Near | None = None
-        for key in most:
+        for key in self._most(shared):
             common = self._weight(words & self._words[key])
             either = size + self._weight(self._words[key]) - common
             alike = common / either if either else 0.0
             if best is None or alike > best.alike:
                 best = Near(key, alike)
         return best
+
+    def _most(self, shared: Mapping[str, int]) -> Iterator[str]:
+        """The texts that share most words; in the order of the index where they share as many, as a set of words has none."""
+        by_count: dict[int, list[str]] = {}
+        for key, count in shared.items():
+            by_count.setdefault(count, []).append(key)
+        left = _MOST_WEIGHED
+        for count in sorted(by_count, reverse=True):
+            yield from nsmallest(left, by_count[count], key=self._place.__getitem__)
+            left = max(0, left - len(by_count[count]))
 
     def _weight(self, words: Collection[str]) -> float:
         """Of words of the index; exact, so that their order does not matter."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import compress
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -55,20 +55,31 @@ class Numbers:
         self._before: list[float] = []
         self._after: list[float] = []
         self._starts: list[int] = []
-        self._records: list[tuple[str, Sequence[Place]]] = []
+        self._names: list[Callable[[int], str]] = []
 
     def add(self, record_id: str, before: Columns, after: Columns) -> None:
         """One record in A and in B; a number whose place is another one in B does not count."""
+        places, left, right = before.places, before.numbers, after.numbers
+        if before.places != after.places:
+            alike = [one == other for one, other in zip(before.places, after.places, strict=False)]
+            places = list(compress(before.places, alike))
+            left, right = list(compress(left, alike)), list(compress(right, alike))
+        self.add_alike(lambda at: f"{record_id} {places[at]}", left, right)
+
+    def add_alike(
+        self, name: Callable[[int], str], before: Sequence[float], after: Sequence[float]
+    ) -> None:
+        """As many numbers of A as of B, at the same places.
+
+        Args:
+            name: of the number that stands there, counted from 0; asked of those alone that are shown.
+            before: in A.
+            after: in B.
+        """
         self._starts.append(len(self._before))
-        if before.places == after.places:
-            self._records.append((record_id, before.places))
-            self._before += before.numbers
-            self._after += after.numbers
-            return
-        alike = [place == also for place, also in zip(before.places, after.places, strict=False)]
-        self._records.append((record_id, list(compress(before.places, alike))))
-        self._before += compress(before.numbers, alike)
-        self._after += compress(after.numbers, alike)
+        self._names.append(name)
+        self._before += before
+        self._after += after
 
     def moved(self, unit: str) -> Moved | None:
         """What became of them; None where there are none.
@@ -91,8 +102,7 @@ class Numbers:
 
     def _name(self, at: int) -> str:
         record = bisect_right(self._starts, at) - 1
-        record_id, places = self._records[record]
-        return f"{record_id} {places[at - self._starts[record]]}"
+        return self._names[record](at - self._starts[record])
 
 
 def spearman(before: np.ndarray[Any, Any], after: np.ndarray[Any, Any]) -> float | None:

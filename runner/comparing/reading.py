@@ -15,10 +15,10 @@ _MOST_SOUGHT = 64
 
 
 class Differing(NamedTuple):
-    """The records of two outputs without those that are the same bytes in both, and how many those are."""
+    """The lines of two outputs without those that are in both, and how many those are."""
 
-    a: list[Row]
-    b: list[Row]
+    a: list[bytes]
+    b: list[bytes]
     num_same: int
 
 
@@ -43,16 +43,12 @@ class Reading:
 
 def differing(a: bytes, b: bytes) -> Differing:
     """Records of two outputs that are not the same bytes in both; all of them where one output holds bytes twice."""
-    import orjson
-
     lines_a, lines_b = a.splitlines(), b.splitlines()
     set_a, set_b = set(lines_a), set(lines_b)
     same = set_a & set_b
     if len(set_a) < len(lines_a) or len(set_b) < len(lines_b):
         same = set()
-    left, right = (
-        [orjson.loads(line) for line in lines if line not in same] for lines in (lines_a, lines_b)
-    )
+    left, right = ([line for line in lines if line not in same] for lines in (lines_a, lines_b))
     return Differing(left, right, len(same))
 
 

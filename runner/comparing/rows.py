@@ -8,7 +8,9 @@ from itertools import zip_longest
 from typing import Any
 
 from kpod.runner.comparing.moved import Columns, Moved, Numbers
+from kpod.runner.comparing.reading import Differing
 from kpod.runner.comparing.renaming import names_in_a
+from kpod.runner.comparing.weights import weights_at_same_places
 from kpod.runner.comparing.words import word_diff
 
 Row = Mapping[str, Any]
@@ -85,9 +87,7 @@ class Change:
         return found
 
 
-def change_of(
-    record: str, output: str, a: Iterable[Row], b: Iterable[Row], *, num_same: int = 0
-) -> Change:
+def change_of(record: str, output: str, a: Iterable[Row], b: Iterable[Row]) -> Change:
     """Compare two outputs of one type of record.
 
     Args:
@@ -95,11 +95,25 @@ def change_of(
         output: name of the output.
         a: its rows in A, as JSON objects.
         b: those in B.
-        num_same: rows that both have and that were left out of `a` and `b`; only for types that are `BY_ID`.
     """
-    found = _BY_RECORD.get(record, _plain)(record, output, list(a), list(b))
+    return _BY_RECORD.get(record, _plain)(record, output, list(a), list(b))
+
+
+def change_of_lines(record: str, output: str, lines: Differing) -> Change:
+    """As `change_of`, of a type that is `BY_ID`, whose lines that both have need not be read."""
+    import orjson
+
+    also = weights_at_same_places(lines) if record == "TokenWeights" else None
+    if also is None:
+        found = change_of(record, output, map(orjson.loads, lines.a), map(orjson.loads, lines.b))
+    else:
+        found = Change(
+            output=output, record=record, num_a=len(lines.a), num_b=len(lines.b), num_same=also.num_same, only_a=0, only_b=0,
+            moved=also.numbers.moved("weight"),
+        )  # fmt: skip
     return replace(
-        found, num_a=found.num_a + num_same, num_b=found.num_b + num_same, num_same=found.num_same + num_same,
+        found, num_a=found.num_a + lines.num_same, num_b=found.num_b + lines.num_same,
+        num_same=found.num_same + lines.num_same,
     )  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 from kpod.runner.archive import Archive, ArchivedUnit
 from kpod.runner.comparing.reading import Reading, differing
-from kpod.runner.comparing.rows import BY_ID, Change, change_of
+from kpod.runner.comparing.rows import BY_ID, Change, change_of, change_of_lines
 from kpod.runner.errors import KpodError
 from kpod.runner.keys import changes
 from kpod.runner.registry import find_stage
@@ -152,9 +152,8 @@ class _Comparison(NamedTuple):
             rows = (self.reading.predictions(self.a, left), self.reading.predictions(self.b, right))
             return change_of(record, output, *rows)
         if record in BY_ID:
-            contents = (self.a.content(left, output), self.b.content(right, output))
-            found = differing(*contents)
-            return change_of(record, output, found.a, found.b, num_same=found.num_same)
+            found = differing(self.a.content(left, output), self.b.content(right, output))
+            return change_of_lines(record, output, found)
         return change_of(record, output, self.a.rows(left, output), self.b.rows(right, output))
 
 

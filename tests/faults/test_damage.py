@@ -84,6 +84,14 @@ def test_a_file_of_another_size_is_a_miss_at_once(chain: Chain) -> None:
     ]
 
 
+def test_a_file_that_is_gone_is_a_miss_and_told_as_gone(chain: Chain) -> None:
+    first = chain.run(seven())
+    entry_file_of(first.archive, chain.store, "s3").unlink()
+
+    assert chain.run().executed == ["s3"]
+    assert [reason for _, reason in Store(chain.store).quarantined()] == ["result.jsonl is gone"]
+
+
 @pytest.mark.parametrize("text", ["", '{"key": ', "[]", '{"outputs": []}', "null", "\x00\xff"])
 def test_a_manifest_that_cannot_be_read_is_a_miss(chain: Chain, text: str) -> None:
     first = chain.run(seven())

@@ -70,7 +70,7 @@ def test_run_json_is_written_last(chain: Chain, monkeypatch: pytest.MonkeyPatch)
 
     assert not archive.is_complete
     with pytest.raises(
-        KpodError, match=r"did not come to its end .*; the same command continues it"
+        KpodError, match=r"did not come to its end .*\nkpod resume .* goes on with it"
     ):
         _ = archive.facts
     with pytest.raises(KpodError, match="there is no complete run in"):

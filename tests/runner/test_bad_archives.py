@@ -165,7 +165,7 @@ def test_a_run_that_did_not_come_to_its_end_is_told_as_that_and_goes_on(
         ["archive", "verify", name], ["archive", "export", name], ["export", name, "--as", "predictions"],
     ):  # fmt: skip
         assert two.kpod(*words) == 2, words
-        said = f"{name} did not come to its end ({end}); the same command continues it"
+        said = f"{name} did not come to its end ({end})\nkpod resume {name} goes on with it"
         assert said in capsys.readouterr().err
     assert two.kpod("runs") == 0
     assert end in capsys.readouterr().out

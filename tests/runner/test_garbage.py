@@ -12,10 +12,11 @@ from filelock import FileLock
 
 from kpod.runner.cli import main
 from kpod.runner.errors import KpodError
-from kpod.runner.garbage import GRACE_S, find_garbage, remove_garbage
+from kpod.runner.garbage import GRACE_S, find_garbage
 from kpod.runner.live import at_work, oldest_start_s
 from kpod.runner.manifest import Manifest, stored_output
 from kpod.runner.pins import pin, pins, unpin
+from kpod.runner.removal import remove_garbage
 from kpod.runner.store import Store
 from tests.chain import Chain, seven
 
@@ -177,3 +178,39 @@ def test_copies_of_inputs_that_no_run_names_go_too(store: Store, tmp_path: Path)
     found = find_garbage(store, tmp_path, now_s=LATER_S)
 
     assert [(path.name, size) for path, size in found.leftovers] == [("ab" * 32, 10)]
+
+
+@pytest.mark.parametrize(
+    ("content", "got"),
+    [
+        (b"", "no JSON"), (b"\xff\x00garbage", "no JSON"), (b"[1]", "a list of 1"), (b"{}", "an empty mapping"), (b"7", "7"), (b"null", "null"),
+        (b'{"key": "k", "named": 7, "at": "t"}', "a mapping"), (b'{"key": "k", "named": "n", "at": "t", "more": ""}', "a mapping"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("words", [["gc", "--yes"], ["pin"], ["unpin", "last"]])
+def test_a_broken_pin_is_told_and_nothing_is_removed(
+    chain: Chain, capsys: pytest.CaptureFixture[str], content: bytes, got: str, words: list[str]
+) -> None:
+    chain.run(seven())
+    store = Store(chain.store)
+    key = next(store.keys())
+    pin(store, key, chain.runs)
+    path = store.root / "pins" / f"{key}.json"
+    path.write_bytes(content)
+
+    assert main(["cache", *words, "--runs", str(chain.runs)]) == 2
+
+    said = capsys.readouterr().err
+    assert said.startswith(f"{path}\n  got {got}")
+    assert "  allowed: a mapping of texts: at, key, named\n" in said
+    assert f"pin it again (kpod cache pin {key[:12]})" in said
+    assert len(list(store.keys())) == 7
+    assert main(["cache", "pin", key[:12], "--runs", str(chain.runs)]) == 0
+    assert pins(store)[0].key == key
+
+
+def test_a_pin_that_cannot_be_read_is_told(store: Store) -> None:
+    (store.root / "pins" / f"{'a' * 64}.json").mkdir(parents=True)
+
+    with pytest.raises(KpodError, match="cannot be read: is a directory\npin it again"):
+        pins(store)

@@ -73,8 +73,8 @@ def test_records_of_the_same_bytes_are_counted_and_left_out(a: list[int], b: lis
     found = differing(*(_lines([{"id": str(one)} for one in side]) for side in (a, b)))
 
     assert found.num_same == len(set(a) & set(b))
-    assert [row["id"] for row in found.a] == [str(one) for one in a if one not in b]
-    assert [row["id"] for row in found.b] == [str(one) for one in b if one not in a]
+    assert found.a == [orjson.dumps({"id": str(one)}) for one in a if one not in b]
+    assert found.b == [orjson.dumps({"id": str(one)}) for one in b if one not in a]
 
 
 def test_where_a_record_stands_twice_all_are_kept() -> None:

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from kpod_tutor import lessons
 
-from kpod.runner.archive import list_runs
+from kpod.runner.archive import find_run, list_runs
 from kpod.runner.cli import main
 from kpod.runner.commands import _seed_runs
+from kpod.runner.errors import KpodError
 from tests.chain import Chain, recipe
 
 EPOCHS = "stages.long.with.epochs"
@@ -326,3 +327,48 @@ def test_the_page_of_a_sweep_shows_the_matrix(best: list[str], chain: Chain) -> 
         assert facts["verdict"]["claim"] == "No claim in any of 2 combinations: 5 seeds are needed."
         assert 'href="002/report.html"' in page
         assert "sweep over 2 seeds" in (folder / "002" / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_run_whose_scores_cannot_be_read_here_is_run_again(
+    chain: Chain, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert sweep(chain, "seed=0,1") == 0
+    (first, second) = list_runs(chain.runs)
+    path = next((second.folder / "stages" / "scores").rglob("metrics.jsonl"))
+    path.unlink()
+    path.write_text('{"of": "another kpod"}\n', encoding="utf-8")
+    capsys.readouterr()
+
+    assert sweep(chain, "seed=0,1") == 0
+
+    said = capsys.readouterr()
+    assert f"was done before: {first.name}" in said.out
+    assert f"was done before: {second.name};" not in said.out
+    assert len(list_runs(chain.runs)) == 3
+
+
+def test_a_sweep_named_as_a_run_is_told_as_a_sweep(chain: Chain) -> None:
+    assert sweep(chain, "seed=0,1") == 0
+    (folder,) = chain.runs.glob("*-sweep")
+
+    with pytest.raises(
+        KpodError, match=r"is a sweep, no run\nname one of its runs: its sweep.json has them"
+    ):
+        find_run(folder.name, chain.runs)
+
+
+@pytest.mark.parametrize("words", [["sweep", "seed=0,1"], ["run"]])
+def test_a_file_for_a_runs_folder_is_an_error_in_words(
+    words: list[str], chain: Chain, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = chain.folder / "a file"
+    path.touch()
+
+    code = main([words[0], str(chain.write(school())), *words[1:], "--runs", str(path)])
+
+    assert code == (3 if words[0] == "sweep" else 2)
+    said = capsys.readouterr().err
+    assert (
+        f"cannot write in the store {path}/.store: Not a directory\nname another one with --store DIR"
+        in said
+    )

@@ -478,7 +478,7 @@ def test_a_page_that_other_runs_share_is_replaced_and_not_written_through(
 
 def test_a_run_that_did_not_end_is_refused(tmp_path: Path) -> None:
     with pytest.raises(
-        KpodError, match=r"did not come to its end .*; the same command continues it"
+        KpodError, match=r"did not come to its end .*\nkpod resume .* goes on with it"
     ):
         Html().render(Archive(tmp_path), Config())
 
