@@ -63,7 +63,7 @@ def _forward(module: Any, hidden: torch.Tensor, *args: Any, **kwargs: Any) -> to
 
     base = module.base_layer
     is_other = args or kwargs or module.merged or module.disable_adapters
-    if is_other or hidden.dtype != base.weight.dtype:
+    if is_other or not hidden.dtype == base.weight.dtype == _computed_in(hidden):
         return type(module).forward(module, hidden, *args, **kwargs)  # type: ignore[no-any-return]
     (name,) = module.lora_A
     dropout = module.lora_dropout[name]
@@ -71,6 +71,15 @@ def _forward(module: Any, hidden: torch.Tensor, *args: Any, **kwargs: Any) -> to
     return _linear().apply(  # type: ignore[no-any-return]
         hidden, read, base.weight, base.bias, module.lora_A[name].weight, module.lora_B[name].weight, module.scaling[name]
     )  # fmt: skip
+
+
+def _computed_in(hidden: torch.Tensor) -> torch.dtype:
+    """What a product of these is computed in: under autocast not what they are held in."""
+    import torch
+
+    device = hidden.device.type
+    is_cast = torch.is_autocast_enabled(device)
+    return torch.get_autocast_dtype(device) if is_cast else hidden.dtype
 
 
 @cache

@@ -109,12 +109,12 @@ def smollm2(root: Path, *, num_steps: int) -> Task | str:
     tokenizer = load_tokenizer(files)
     examples = svamp_examples(tokenizer) if SVAMP.is_file() else problem_examples(tokenizer, 200)
     random.Random(0).shuffle(examples)
+    precision: Any = own_precision(576)
     model = with_lora(
-        lambda: load_causal_lm(files, precision="fp32", device="cpu"), Lora(rank=16, alpha=32.0)
+        lambda: load_causal_lm(files, precision=precision, device="cpu"), Lora(rank=16, alpha=32.0)
     )
     return Task(
-        model, tokenizer, examples[: num_steps * 16], batch_size=16, learning_rate=5e-4,
-        precision=own_precision(576),
+        model, tokenizer, examples[: num_steps * 16], batch_size=16, learning_rate=5e-4, precision=precision,
     )  # fmt: skip
 
 

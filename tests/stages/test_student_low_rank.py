@@ -238,3 +238,19 @@ def test_after_training_a_model_is_as_peft_made_it() -> None:
     use_fast_adapters(model)
     restore_adapters(model)
     assert fast_layers(model) == []
+
+
+@pytest.mark.parametrize("held", [torch.float32, torch.bfloat16])
+def test_under_autocast_a_layer_computes_in_bf16_whatever_it_is_held_in(held: torch.dtype) -> None:
+    model, hidden = adapted(has_bias=True), torch.randn(4, 7)
+    for parameter in model.base_model.model[0].base_layer.parameters():
+        parameter.data = parameter.data.to(held)
+    expected = outcome(model, hidden, torch.ones(4, 5))[0] if held == torch.float32 else None
+    use_fast_adapters(model)
+
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = model(hidden.to(held))
+
+    assert found.dtype == torch.bfloat16
+    if expected is not None:
+        assert torch.allclose(found.float(), expected, atol=0.1, rtol=0.02)
