@@ -21,11 +21,12 @@ _STAGES = (1, 2, 3)
 # How DeepSpeed moves tensors about: handed on as they are.
 _PASSED = (
     "stage", "allgather_partitions", "allgather_bucket_size", "overlap_comm", "reduce_scatter", "reduce_bucket_size",
-    "contiguous_gradients", "round_robin_gradients", "sub_group_size", "stage3_max_live_parameters", "stage3_max_reuse_distance",
+    "contiguous_gradients", "sub_group_size", "stage3_max_live_parameters", "stage3_max_reuse_distance",
     "stage3_prefetch_bucket_size", "stage3_param_persistence_threshold",
 )  # fmt: skip
 # True of every student: written whole, and by AdamW of torch.
 _SETTLED = ("stage3_gather_16bit_weights_on_model_save",)
+_ROUND_ROBIN = "round_robin_gradients"
 _OFFLOADED = ("offload_optimizer", "offload_param")
 # What DeepSpeed prints, into the log of each process.
 _TOLD = ("steps_per_print", "wall_clock_breakdown")
@@ -198,7 +199,12 @@ def _checked_zero(said: Any, *, where: str) -> dict[str, Any]:
                 f"{where} has {name}.device: {device}, which students are not trained with\n"
                 "drop it, or hold less: method: lora with precision: nf4 and distributed_type: MULTI_GPU"
             )
-    unknown = sorted(said.keys() - {*_PASSED, *_OFFLOADED, *_SETTLED})
+    if said.get(_ROUND_ROBIN) is True:  # seen in deepspeed 0.19.8
+        raise StageError(
+            f"{where} has zero_optimization.{_ROUND_ROBIN}: true, with which DeepSpeed puts moments together wrongly, so that no"
+            " checkpoint could go on\ndrop it"
+        )
+    unknown = sorted(said.keys() - {*_PASSED, *_OFFLOADED, *_SETTLED, _ROUND_ROBIN})
     if unknown:
         raise StageError(
             f"{where} has zero_optimization.{unknown[0]}, which students are not trained with\n"

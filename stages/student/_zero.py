@@ -66,7 +66,7 @@ class ZeroUpdate:
         self._factor = float(team.size) if self.settings.stage == _WEIGHTS_TOO else 1.0
         num_trained = sum(value.numel() for value in trainable(student).values())
         deepspeed = deepspeed_for(student.device)
-        with _quiet():
+        with quiet_collectives():
             self.engine, *_ = deepspeed.initialize(
                 model=_root_class()(student.model, self._loss),
                 optimizer=optimizer,
@@ -82,7 +82,7 @@ class ZeroUpdate:
 
     def backward(self, batch: Batch, *, denominator: float) -> torch.Tensor:
         """Into DeepSpeed's parts of the gradient, or at its next step."""
-        with _quiet():
+        with quiet_collectives():
             loss = self.engine(batch, denominator)
             self.engine.backward(loss * self._factor, scale_wrt_gas=False)
         return loss.detach()  # type: ignore[no-any-return]
@@ -93,7 +93,7 @@ class ZeroUpdate:
             return float("nan")
         for group in self._optimizer.param_groups:
             group["lr"] = rate
-        with _quiet():
+        with quiet_collectives():
             self.engine.step()
         return float(self.engine.get_global_grad_norm())
 
@@ -109,7 +109,7 @@ class ZeroUpdate:
             if self.settings.stage != _WEIGHTS_TOO:
                 whole[name] = parameter.detach().clone()
                 continue
-            with _quiet(), deepspeed.zero.GatheredParameters([parameter]):
+            with quiet_collectives(), deepspeed.zero.GatheredParameters([parameter]):
                 if self._team.is_first:
                     whole[name] = parameter.detach().to("cpu", copy=True)
         self.engine.destroy()
@@ -159,7 +159,7 @@ def deepspeed_for(device: torch.device) -> Any:
         )
     # Read when it is imported: a process may be told to leave its GPU alone.
     os.environ.setdefault("DS_ACCELERATOR", device.type)
-    with _quiet():
+    with quiet_collectives():
         import deepspeed
     if device.type == "cpu":
         # It would look for compilers and build its sums over shared memory, for minutes; only its inference uses them.
@@ -168,7 +168,7 @@ def deepspeed_for(device: torch.device) -> Any:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet_collectives() -> Iterator[None]:
     """DeepSpeed calls torch's collectives by names that torch renamed."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", _RENAMED, FutureWarning)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from kpod.stages.student._zero import quiet_collectives
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -58,12 +60,13 @@ class ZeroParts:
         self._link()
         found = {}
         for name, parameter in self._parameters.items():
-            if slot is not None:
-                whole = safe_get_full_optimizer_state(parameter, slot)
-            elif self._is_spread:
-                whole = safe_get_full_fp32_param(parameter)
-            else:
-                whole = parameter.detach()
+            with quiet_collectives():
+                if slot is not None:
+                    whole = safe_get_full_optimizer_state(parameter, slot)
+                elif self._is_spread:
+                    whole = safe_get_full_fp32_param(parameter)
+                else:
+                    whole = parameter.detach()
             if keep:
                 found[name] = whole.detach().cpu().reshape(self.shape(name))
         return found

@@ -28,7 +28,6 @@ from kpod.stages.student._tally import Tally
 from kpod.stages.student._training import Training
 from kpod.stages.student._validate import Validate
 from kpod.stages.student._watch import Sums, Tell, Watch
-from tests.chain import Chain, recipe
 from tests.ranks import together
 from tests.stages.fakes import FakeContext, FakePlacement
 from tests.stages.tiny_models import Tiny, tiny_files
@@ -64,11 +63,11 @@ def whole(method: str, architecture: Tiny) -> Parts:
 
 def trained(
     root: Path, *, method: str, stage: int = 0, tokens: int = 40, architecture: Tiny = "qwen3", stop_at: int | None = None,
-    spoil: Callable[[Parts], None] | None = None, watch: Watch | None = None,
+    spoil: Callable[[Parts], None] | None = None, watch: Watch | None = None, environment: dict[str, str] | None = None,
 ) -> Trained:  # fmt: skip
     """Loss and gradient norm of every step that was told and, where this process has them whole, the weights at the end."""
     if ranks() is not None:
-        os.environ |= told(stage)
+        os.environ |= environment or told(stage)
     ctx = FakeContext(config=None, root=root, stop_at=stop_at)
     team = team_of(FakePlacement(device="cpu"))
     assert isinstance(team, ZeroTeam) == (ranks() is not None)
@@ -186,6 +185,35 @@ def test_logits_in_pieces_are_one_backward_pass_for_deepspeed(
     check_equal(together(2, work, tmp_path), expected)
 
 
+@pytest.mark.slow
+@needs_deepspeed
+@pytest.mark.parametrize(
+    "zero",
+    [
+        {"stage": 1, "contiguous_gradients": False, "allgather_partitions": False},
+        {"stage": 2, "overlap_comm": True, "reduce_bucket_size": 2e4, "reduce_scatter": False},
+        {"stage": 3, "overlap_comm": False, "sub_group_size": 2e4, "stage3_param_persistence_threshold": 0},
+    ],
+)  # fmt: skip
+def test_how_deepspeed_moves_tensors_changes_neither_the_training_nor_its_checkpoints(
+    tmp_path: Path, zero: dict[str, Any]
+) -> None:
+    path = tmp_path / "zero.json"
+    path.write_text(json.dumps({"zero_optimization": zero}), encoding="utf-8")
+    environment = {"ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_DEEPSPEED_CONFIG_FILE": str(path)}  # fmt: skip
+    losses, norms, values = trained(tmp_path / "alone", method="full")
+
+    def work(rank: int) -> Trained:
+        own = 4 if rank == 0 else None
+        return trained(tmp_path / "many", method="full", environment=environment, stop_at=own)
+
+    stopped = together(3, work, tmp_path)[0][0]
+    goes_on = trained(tmp_path / "many", method="full")
+
+    assert stopped == pytest.approx(losses[: len(stopped)], abs=1e-4)
+    check_equal([goes_on], (losses[len(stopped) :], norms[len(stopped) :], values))
+
+
 def break_loss(student: Parts) -> None:
     with torch.no_grad():
         student.output_layer.weight.fill_(float("nan"))
@@ -240,61 +268,3 @@ def test_the_first_process_judges_and_the_best_student_is_what_is_left(tmp_path:
 
     assert kept.keys() == best.keys()
     assert all(torch.equal(kept[name], value) for name, value in best.items())
-
-
-def placed(folder: Path, **fields: Any) -> dict[str, Any]:
-    """A placement with what `accelerate config` writes."""
-    config = {
-        "compute_environment": "LOCAL_MACHINE", "distributed_type": "DEEPSPEED", "num_processes": 2, "num_machines": 1,
-        "mixed_precision": "no", "use_cpu": True, "deepspeed_config": fields,
-    }  # fmt: skip
-    path = folder / "deepspeed.json"
-    path.write_text(json.dumps(config), encoding="utf-8")
-    return {"device": "cpu", "accelerate": str(path)}
-
-
-@pytest.mark.slow
-@needs_deepspeed
-@pytest.mark.parametrize(("method", "stage"), [("full", 2), ("lora", 3)])
-def test_a_student_of_an_accelerate_config_with_deepspeed_is_that_of_one_process(
-    chain: Chain, method: str, stage: int
-) -> None:
-    """All its files but the weights have the same bytes."""
-    chain.environment["OMP_NUM_THREADS"] = "1"
-    zero = chain.folder / "zero.json"
-    zero.write_text(
-        json.dumps({"zero_optimization": {"stage": stage}, "train_batch_size": "auto", "gradient_clipping": 1.0}),
-        encoding="utf-8",
-    )  # fmt: skip
-    settings = {
-        "method": method, "epochs": 2, "batch_size": 16, "precision": "fp32", "learning_rate": 0.001, "checkpoint_every_s": 0,
-    }  # fmt: skip
-    plain = recipe(
-        questions={"uses": "data.word_problems", "with": {"num_train": 50, "num_validation": 5, "num_test": 5, "seed": 7}},
-        base={"uses": "model.pretrained", "with": {"package": "kpod.stages.model", "file": "quickstart_base"}},
-        rationales={"uses": "teacher.reference"},
-        student={"uses": "student.causal_lm", "with": settings},
-    )  # fmt: skip
-    on_two = placed(chain.folder, deepspeed_config_file=str(zero), zero3_init_flag=False)
-    chain.write({**plain, "placement": {"stages": {"student": on_two}}})
-    two = chain.kpod("run", "recipe.yaml")
-    assert two.returncode == 0, two.stderr
-    entry = next(chain.store.glob("entries/*/*/student"))
-    several = {path.name: path.read_bytes() for path in entry.iterdir()}
-    name = "model.safetensors" if method == "full" else "adapter_model.safetensors"
-    spread = load_file(entry / name)
-    told = json.loads((entry.parent / "manifest.json").read_text())["notes"]
-    assert told["spread_by_deepspeed"] == {"stage": stage, "processes": 2}
-
-    one = chain.run({**plain, "placement": {"default": {"device": "cpu", "threads": 1}}}, force=["student"])  # fmt: skip
-
-    assert told["losses"] == pytest.approx(
-        one.archive.units["student"].manifest.notes["losses"], abs=1e-4
-    )
-    alone = load_file(entry / name)
-    assert alone.keys() == spread.keys()
-    assert all(torch.allclose(alone[key], spread[key], atol=1e-4) for key in alone)
-    same = {path.name: path.read_bytes() for path in entry.iterdir()}
-    for files in (same, several):
-        del files[name], files["model.json"]
-    assert same == several

@@ -120,6 +120,7 @@ def test_fields_of_accelerate_that_students_do_not_do_are_refused(
         ({"tensor_parallel": {}}, "has tensor_parallel, which a student does not do with DeepSpeed\nallowed: zero_optimization, "),
         ({"zero_optimization": None}, "zero_optimization.stage: None"),
         ({"zero_optimization": {"stage": 2, "cpu_offload": True}}, "has zero_optimization.cpu_offload, which students are not trained with"),
+        ({"zero_optimization": {"stage": 2, "round_robin_gradients": True}}, "round_robin_gradients: true, with which DeepSpeed puts moments together wrongly, .*\ndrop it"),
         ({"zero_optimization": {"stage": 1, "overlap_comm": True}}, "overlap_comm: true with stage: 1, .*\ndrop it, or set stage: 2"),
     ],
 )  # fmt: skip
