@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     )
     from kpod.runner.forecast import Forecast, Forecasting
     from kpod.runner.inspection import Inspectable, InspectedExample, InspectedToken
+    from kpod.runner.launch_zero import ZeroSettings, zero_of_environment
     from kpod.runner.ledger import Ledger, LedgerTotals, Price
     from kpod.runner.notebook import load, open_run
     from kpod.runner.record import (
@@ -77,6 +78,7 @@ _HOMES = {
     "kpod.runner.fields": ("Added", "Doc", "Ge", "Gt", "Le", "LocalPath", "Lt", "MinItems", "Pattern", "Volatile"),
     "kpod.runner.forecast": ("Forecast", "Forecasting"),
     "kpod.runner.inspection": ("Inspectable", "InspectedExample", "InspectedToken"),
+    "kpod.runner.launch_zero": ("ZeroSettings", "zero_of_environment"),
     "kpod.runner.ledger": ("Ledger", "LedgerTotals", "Price"),
     "kpod.runner.notebook": ("load", "open_run"),
     "kpod.runner.record": (
@@ -163,6 +165,8 @@ __all__ = [
     "visible_text",
     "Volatile",
     "Writer",
+    "zero_of_environment",
+    "ZeroSettings",
 ]
 
 

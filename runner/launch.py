@@ -14,6 +14,7 @@ from typing import Any
 from kpod.runner.errors import ExitCode, KpodError, StageError, StageFailed
 from kpod.runner.launch_plan import check_machine, computes_on, launch_plan, refusal
 from kpod.runner.launch_sharding import check_sharding_environment
+from kpod.runner.launch_zero import check_zero_installed, zero_of_environment
 from kpod.runner.manifest import StoredOutput
 from kpod.runner.plan import Unit
 from kpod.runner.recipe import RecipeStage
@@ -25,12 +26,10 @@ _END = "end"
 # How long a rank whose stage failed waits to hear that rank 0 failed likewise.
 _GRACE_S = 20.0
 _COMMANDS = {"run", "rerun", "sweep"}
-# Set by accelerate's launcher for what spreads the weights over processes; FSDP is built, the others are not.
+# Set by accelerate's launcher for what spreads a training over processes; Megatron-LM is not built.
 _FSDP = "ACCELERATE_USE_FSDP"
-_NOT_BUILT = {
-    "ACCELERATE_USE_DEEPSPEED": "DEEPSPEED",
-    "ACCELERATE_USE_MEGATRON_LM": "MEGATRON_LM",
-}
+_DEEPSPEED = "ACCELERATE_USE_DEEPSPEED"
+_NOT_BUILT = {"ACCELERATE_USE_MEGATRON_LM": "MEGATRON_LM"}
 
 
 def is_launched() -> bool:
@@ -68,6 +67,9 @@ def check_placement(stage: RecipeStage) -> None:
         raise refusal(f"the launcher was told distributed_type: {others[0]}")
     if _is_on(_FSDP):
         check_sharding_environment(os.environ)
+    if _is_on(_DEEPSPEED):
+        zero_of_environment(os.environ)
+        check_zero_installed()
     size = int(os.environ["WORLD_SIZE"])
     local = os.environ.get("LOCAL_WORLD_SIZE", "1")
     if local.isdigit() and computes_on(stage.placement) == "cuda":

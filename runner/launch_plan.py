@@ -13,10 +13,14 @@ import yaml
 from kpod.runner.capability import read_capability
 from kpod.runner.errors import StageError
 from kpod.runner.launch_sharding import check_sharding_file
+from kpod.runner.launch_zero import check_zero_installed, zero_of_file
 from kpod.runner.recipe import Placement
 
 _ALLOWED_TYPES = ("NO", "MULTI_CPU", "MULTI_GPU")
 _SHARDED = "FSDP"
+_ZERO = "DEEPSPEED"
+# What the launcher calls them.
+_FLAGS = {_SHARDED: "--use_fsdp", _ZERO: "--use_deepspeed"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +61,7 @@ def launch_plan(placement: Placement) -> LaunchPlan:
     )
     check_machine(num_processes, device, said_by=who)
     named = [] if placement.accelerate is None else ["--config_file", placement.accelerate]
-    kind = "--use_fsdp" if _kind(config) == _SHARDED else "--multi_gpu"
+    kind = _FLAGS.get(_kind(config), "--multi_gpu")
     return LaunchPlan(
         num_processes=num_processes, device=device,
         # accelerate starts processes that compute on CPUs only through MPI; its launcher for GPUs is torchrun, which
@@ -94,6 +98,9 @@ def _check_config(config: dict[str, Any], placement: Placement) -> None:
     kind = _kind(config)
     if kind == _SHARDED:
         check_sharding_file(config, where=where)
+    elif kind == _ZERO:
+        zero_of_file(config, where=where)
+        check_zero_installed()
     elif kind not in _ALLOWED_TYPES:
         raise refusal(f"{where} has distributed_type: {kind}")
     machines = config.get("num_machines") or 1
@@ -117,11 +124,11 @@ def _kind(config: dict[str, Any]) -> str:
 
 
 def refusal(got: str) -> StageError:
-    """Of the ways to spread a model over processes, one is built."""
+    """Of the ways to spread a training over processes, two are built."""
     return StageError(
-        f"{got}, but a student's processes hold the whole model each, or spread it with FSDP2\n"
-        f"allowed: distributed_type {', '.join(_ALLOWED_TYPES)}, or {_SHARDED} with fsdp_version: 2\n"
-        "for a model that does not fit, without FSDP: method: lora with precision: nf4, or gradient_checkpointing: true"
+        f"{got}, but a student's processes hold the whole model each, or spread it with FSDP2 or DeepSpeed\n"
+        f"allowed: distributed_type {', '.join(_ALLOWED_TYPES)}, {_SHARDED} with fsdp_version: 2, or {_ZERO}\n"
+        "for a model that does not fit, without these: method: lora with precision: nf4, or gradient_checkpointing: true"
     )
 
 

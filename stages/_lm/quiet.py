@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-# Said by transformers although all is well; matched by these exact beginnings.
+# Said by libraries although all is well; matched by these exact beginnings.
 _HARMLESS = (
     "`loss_type=None` was set in the config but it is unrecognized",
     # Flan-T5 has an output layer of its own. transformers 5.23 gives every T5 a config that ties it to the embedding, sees
@@ -16,11 +16,14 @@ _HARMLESS = (
     " but both are present",
     # bitsandbytes looks for a kernel that it would fetch from the hub, on CPUs with avx512_bf16, and does without it.
     "Failed to load CPU gemm_4bit_forward from kernels-community: No module named 'kernels'",
+    # accelerate imports DeepSpeed, where it is installed, whenever a model is saved.
+    "Setting accelerator to CPU. If you have GPU or other accelerator, we were unable to detect it.",
 )
 _LOGGERS = (
     "transformers.modeling_utils",
     "transformers.configuration_utils",
     "bitsandbytes.backends.cpu.ops",
+    "DeepSpeed",
 )
 
 

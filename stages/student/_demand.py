@@ -28,7 +28,8 @@ class Demand:
         is_checkpointing: whether activations are computed twice.
         longest: tokens of the longest sequence.
         device: cpu or cuda.
-        num_shards: processes that the weights are spread over.
+        num_shards: processes that the training is spread over.
+        zero_stage: of DeepSpeed, if that spreads it; 0: weights are, block by block.
     """
 
     shape: Shape
@@ -38,6 +39,7 @@ class Demand:
     longest: int
     device: str
     num_shards: int = 1
+    zero_stage: int = 0
 
     @property
     def memory(self) -> Memory:
@@ -50,7 +52,16 @@ class Demand:
             optimizer=config.optimizer, micro_batch_tokens=tokens, is_checkpointing=self.is_checkpointing,
             longest=self.longest, device=self.device,
         )  # fmt: skip
-        return whole if self.num_shards == 1 else self._spread(whole)
+        if self.num_shards == 1:
+            return whole
+        spread = self._moments_spread(whole) if self.zero_stage in {1, 2} else self._spread(whole)
+        # DeepSpeed steps a copy of a process's part. What trains has gradients in fp32, as it is held itself.
+        copied = whole.gradients // self.num_shards if self.zero_stage else 0
+        return replace(spread, weights=spread.weights + copied)
+
+    def _moments_spread(self, whole: Memory) -> Memory:
+        """ZeRO-1 and -2: gradients are whole until they are added up; in ZeRO-2 its buffer of that size stays there."""
+        return replace(whole, moments=whole.moments // self.num_shards)
 
     def _spread(self, whole: Memory) -> Memory:
         """A process's part, and what it gathers to compute: what is outside of layers, one layer, and the next one meanwhile."""

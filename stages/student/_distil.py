@@ -19,7 +19,7 @@ from kpod.stages.student._judge import watch_of
 from kpod.stages.student._loop import train
 from kpod.stages.student._material import Material, gather
 from kpod.stages.student._monitor import monitoring
-from kpod.stages.student._processes import Shards, team_of
+from kpod.stages.student._processes import Shards, ZeroTeam, team_of
 from kpod.stages.student._saving import write_model
 from kpod.stages.student._schedule import Schedule
 from kpod.stages.student._sharded import ShardedParts, load_sharded, whole_model
@@ -33,6 +33,7 @@ from kpod.stages.student._shortage import (
 from kpod.stages.student._tally import Tally
 from kpod.stages.student._trackers import check_trackers
 from kpod.stages.student._training import Training
+from kpod.stages.student._zero_claims import check_zero
 
 if TYPE_CHECKING:
     from kpod.stages._lm.parts import Parts
@@ -50,7 +51,9 @@ def distil(ctx: Context[Config], stage: Student) -> None:
     watch = watch_of(ctx, stage, files, prompt=material.prompt, tokenizer=material.tokenizer)
     team = team_of(ctx.placement)
     if isinstance(team, Shards):
-        check_shardable(ctx.config)
+        check_shardable(ctx.config, by="FSDP")
+    if isinstance(team, ZeroTeam):
+        check_zero(team.settings, ctx.config, is_judged=watch is not None)
     model, tally = _train(ctx, files, material, watch, team)
     if not team.is_first:
         return
@@ -104,9 +107,10 @@ def _train(
     assert config.micro_batch_tokens != "auto", "the runner resolves auto"
     set_threads(ctx.placement)
     examples = material.encoded.examples
-    num_shards = team.size if isinstance(team, Shards) else 1
+    num_shards = team.size if isinstance(team, Shards | ZeroTeam) else 1
+    zero_stage = team.settings.stage if isinstance(team, ZeroTeam) else 0
     longest = max(example.num_tokens for example in examples)
-    memory = plan_memory(ctx, files, config, longest, num_shards=num_shards)
+    memory = plan_memory(ctx, files, config, longest, num_shards=num_shards, zero_stage=zero_stage)
     schedule = Schedule(
         name=config.schedule, peak=config.learning_rate, warmup_frac=config.warmup_frac,
         num_steps=material.plan.num_steps,
@@ -140,6 +144,8 @@ def _student(
     is_checkpointing: bool,
 ) -> Parts:
     """The student, ready to train; in pieces where the processes were told to spread it."""
+    if isinstance(team, ZeroTeam):
+        ctx.note("spread_by_deepspeed", {"stage": team.settings.stage, "processes": team.size})
     if not isinstance(team, Shards):
         return build(ctx, files, probe_ids=probe_ids, is_checkpointing=is_checkpointing)
     is_checkpointing = is_checkpointing or team.sharding.is_checkpointing

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kpod.stages._lm.encoding import Example
@@ -18,12 +19,17 @@ from kpod.stages.student._checkpoints import Checkpoints
 from kpod.stages.student._monitor import Monitor
 from kpod.stages.student._norms import restore_norms
 from kpod.stages.student._optimizer import make_optimizer, trainable
+from kpod.stages.student._processes import ZeroTeam
 from kpod.stages.student._sharded import ShardedParts, judged_together
 from kpod.stages.student._sharded_checkpoints import ShardedCheckpoints
 from kpod.stages.student._step import Step, run_step
 from kpod.stages.student._tally import Tally
 from kpod.stages.student._team import Alone, Team, tell_progress
 from kpod.stages.student._training import Training
+from kpod.stages.student._update import OwnUpdate, Update
+from kpod.stages.student._zero import ZeroUpdate
+from kpod.stages.student._zero_checkpoints import ZeroCheckpoints
+from kpod.stages.student._zero_parts import ZeroParts
 
 if TYPE_CHECKING:
     from kpod.runner import Context
@@ -61,12 +67,7 @@ def train(
         Interrupted: the run was asked to stop; the checkpoint is written.
     """
     team, monitor = team or Alone(), monitor or Monitor()
-    parameters = trainable(student)
-    optimizer = make_optimizer(parameters, training, student)
-    kind = ShardedCheckpoints if isinstance(student, ShardedParts) else Checkpoints
-    checkpoints = kind(
-        ctx.checkpoint, parameters, optimizer, team=team, every_s=training.checkpoint_every_s
-    )
+    update, checkpoints = _begin(ctx.checkpoint, student, training, team)
     tally = checkpoints.load()
     last = clock()
     checkpoints.saved_at = last
@@ -85,7 +86,7 @@ def train(
             if _is_over(tally, training, watch):
                 break
             batch = [examples[index] for index in training.plan.indices(tally.step)]
-            done = run_step(student, optimizer, batch, training, step=tally.step, team=team)
+            done = run_step(student, update, batch, training, step=tally.step, team=team)
             now = clock()
             _count(tally, done, training.plan.epoch(tally.step), now - last)
             last = now
@@ -95,9 +96,27 @@ def train(
             facts = monitor.after(done, tally)
             tell_progress(ctx, team, tally.step, training.plan.num_steps, facts)
     checkpoints.restore_best(tally)
+    if isinstance(update, ZeroUpdate):
+        update.end()
     student.model.eval()
     restore_norms(student.model)
     return tally
+
+
+def _begin(
+    folder: Path, student: Parts, training: Training, team: Team
+) -> tuple[Update, Checkpoints]:
+    """What makes the steps, and what keeps them: ours, or where processes spread the student, of those who do."""
+    parameters = trainable(student)
+    optimizer = make_optimizer(parameters, training, student)
+    every_s = training.checkpoint_every_s
+    if isinstance(team, ZeroTeam):
+        zero = ZeroUpdate(student, optimizer, team=team, grad_clip=training.grad_clip)
+        pieces = ZeroParts(zero, parameters, optimizer)
+        return zero, ZeroCheckpoints(folder, pieces, team=team, every_s=every_s)
+    kind = ShardedCheckpoints if isinstance(student, ShardedParts) else Checkpoints
+    update = OwnUpdate(student, optimizer, team=team, grad_clip=training.grad_clip)
+    return update, kind(folder, parameters, optimizer, team=team, every_s=every_s)
 
 
 def _is_over(tally: Tally, training: Training, watch: Watch | None) -> bool:

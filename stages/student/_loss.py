@@ -7,6 +7,7 @@ N targets, D width, V vocabulary.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from kpod.stages._lm.parts import Parts
@@ -69,6 +70,40 @@ def backward(student: Parts, batch: Batch, *, denominator: float) -> torch.Tenso
             total += loss.detach()
         hidden_ND.backward(leaf_ND.grad)  # type: ignore[no-untyped-call]
     return total
+
+
+def whole_loss(
+    student: Parts, batch: Batch, *, denominator: float, num_pieces: int
+) -> torch.Tensor:
+    """The loss whose gradient `backward` adds up, as one scalar with its graph: for who counts backward passes.
+
+    Args:
+        student: in training mode.
+        batch: with at least one target.
+        denominator: as `backward` has it.
+        num_pieces: calls of the head; pieces are computed again in the backward pass, so that one is held at a time there too.
+    """
+    import torch
+    from torch.utils.checkpoint import checkpoint
+
+    with torch.autocast(
+        student.device.type, dtype=torch.bfloat16, enabled=student.precision == "bf16"
+    ):
+        hidden_ND = student.hidden(batch)
+        if num_pieces == 1:
+            return _loss(student, hidden_ND, batch.targets, batch.weights, denominator)
+        total = torch.zeros((), device=hidden_ND.device)
+        values = (hidden_ND, batch.targets, batch.weights)
+        pieces = (torch.tensor_split(value, num_pieces) for value in values)
+        for piece in zip(*pieces, strict=True):
+            total = total + checkpoint(_loss, student, *piece, denominator, use_reentrant=False)
+    return total
+
+
+def pieces_needed(student: Parts, batch: Batch) -> int:
+    """Calls of the head for a batch, so that none makes more logits than are held at once."""
+    size: int = max(1, _MAX_LOGITS // student.output_layer.out_features)
+    return max(1, math.ceil(len(batch.targets) / size))
 
 
 def _loss(

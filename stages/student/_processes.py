@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 
 from kpod.stages._lm.hardware import Hardware, pick_device
 from kpod.stages._lm.processes import join
-from kpod.stages.student._sharding import Sharding, sharding_asked
+from kpod.stages.student._sharding import Sharding, sharding_asked, zero_asked
 from kpod.stages.student._team import Alone, Sides, Team
 
 if TYPE_CHECKING:
     import torch
+
+    from kpod.runner import ZeroSettings
 
 
 class Processes:
@@ -102,18 +104,11 @@ class Processes:
         self.any(False)
 
 
-class Shards(Processes):
-    """As `Processes`, and each holds a part of every weight (FSDP2): they gather them together, block by block.
+class Even(Processes):
+    """As `Processes`, and all compute as many micro-batches in every step: who has fewer computes empty ones.
 
-    All of them therefore compute as many micro-batches in every step: who has fewer computes empty ones.
-
-    Args:
-        sharding: how weights are spread.
+    They communicate in every backward pass.
     """
-
-    def __init__(self, *, rank: int, size: int, device: torch.device, sharding: Sharding) -> None:
-        super().__init__(rank=rank, size=size, device=device)
-        self.sharding = sharding
 
     def share(
         self, groups: Sequence[list[int]], sides: Sequence[Sides]
@@ -127,9 +122,44 @@ class Shards(Processes):
     def sum_gradients(self, parameters: Sequence[torch.nn.Parameter]) -> None:
         """They were added up in the backward pass, where each process keeps the sum for its part."""
 
+
+class Shards(Even):
+    """Each holds a part of every weight (FSDP2): they gather them together, block by block.
+
+    Args:
+        sharding: how weights are spread.
+    """
+
+    def __init__(self, *, rank: int, size: int, device: torch.device, sharding: Sharding) -> None:
+        super().__init__(rank=rank, size=size, device=device)
+        self.sharding = sharding
+
     def judges(self) -> Judges:
         """The same processes, all of which do what else the first one does alone."""
         return Judges(rank=self.rank, size=self.size, device=self._device)
+
+
+class ZeroTeam(Even):
+    """Processes among which DeepSpeed spreads a training.
+
+    Args:
+        settings: how.
+    """
+
+    def __init__(
+        self, *, rank: int, size: int, device: torch.device, settings: ZeroSettings
+    ) -> None:
+        super().__init__(rank=rank, size=size, device=device)
+        self.settings = settings
+
+    def most(self, number: int) -> int:
+        """The largest of the processes' numbers."""
+        import torch
+        import torch.distributed as dist
+
+        found = torch.tensor(number, device=self._device)
+        dist.all_reduce(found, op=dist.ReduceOp.MAX)
+        return int(found)
 
 
 class Judges(Processes):
@@ -154,6 +184,9 @@ def team_of(placement: Hardware) -> Team:
     sharding = sharding_asked()
     if sharding is not None:
         return Shards(rank=ranks.rank, size=ranks.size, device=device, sharding=sharding)
+    settings = zero_asked()
+    if settings is not None:
+        return ZeroTeam(rank=ranks.rank, size=ranks.size, device=device, settings=settings)
     return Processes(rank=ranks.rank, size=ranks.size, device=device)
 
 

@@ -1,6 +1,6 @@
-"""How the weights of a student are to be spread over its processes (FSDP2), as accelerate's launcher tells them.
+"""How a student is to be spread over its processes (FSDP2, or DeepSpeed), as accelerate's launcher tells them.
 
-Source of the names: accelerate's `fsdp_config`; the runner has refused what is not built.
+Source of the names: accelerate's `fsdp_config` and `deepspeed_config`; the runner has refused what is not built.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kpod.runner import StageError
+from kpod.runner import StageError, ZeroSettings, zero_of_environment
 from kpod.stages._lm.precision import QUANTISED
 from kpod.stages._lm.processes import ranks
 
@@ -57,20 +57,36 @@ def sharding_asked(environment: Mapping[str, str] | None = None) -> Sharding | N
     )
 
 
-def check_shardable(config: Config) -> None:
+def zero_asked(environment: Mapping[str, str] | None = None) -> ZeroSettings | None:
+    """As `sharding_asked`, of DeepSpeed.
+
+    Args:
+        environment: of the process; None: this one's.
+    """
+    said = os.environ if environment is None else environment
+    if not _is_on(said, "ACCELERATE_USE_DEEPSPEED") or ranks() is None:
+        return None
+    return zero_of_environment(said)
+
+
+def check_shardable(config: Config, *, by: str) -> None:
     """Refuse settings that weights in pieces do not go with.
+
+    Args:
+        config: of the student.
+        by: what spreads them.
 
     Raises:
         StageError: quantised weights, or an optimizer of bitsandbytes: both know whole tensors only.
     """
     if config.precision in QUANTISED:
         raise StageError(
-            f"precision is {config.precision}, but weights that are spread over processes (FSDP) cannot be quantised\n"
+            f"precision is {config.precision}, but weights that are spread over processes ({by}) cannot be quantised\n"
             "set precision: bf16 or fp32, or distributed_type: MULTI_GPU in the accelerate config"
         )
     if config.optimizer != "adamw":
         raise StageError(
-            f"optimizer is {config.optimizer}, but weights that are spread over processes (FSDP) have moments in fp32\n"
+            f"optimizer is {config.optimizer}, but weights that are spread over processes ({by}) have moments in fp32\n"
             "set optimizer: adamw, or distributed_type: MULTI_GPU in the accelerate config"
         )
 

@@ -52,6 +52,7 @@ def plan_memory(
     longest_tokens: int,
     *,
     num_shards: int = 1,
+    zero_stage: int = 0,
 ) -> MemoryPlan:
     """Forecast the training, note it, and choose gradient checkpointing where it is `auto`.
 
@@ -60,7 +61,8 @@ def plan_memory(
         files: of the model to train, not loaded yet.
         config: every `auto` but gradient_checkpointing resolved.
         longest_tokens: of the longest training sequence, both sides of an encoder-decoder together.
-        num_shards: processes that the weights are spread over.
+        num_shards: processes that the training is spread over.
+        zero_stage: of DeepSpeed, if that spreads it.
 
     Raises:
         StageError: even the cheapest does not fit; the text tells the forecast, the memory and ways out.
@@ -72,6 +74,7 @@ def plan_memory(
     demand = Demand(
         shape=read_shape(files.weights, files.spec), config=config, micro_batch_tokens=config.micro_batch_tokens,
         is_checkpointing=False, longest=longest_tokens, device=device.type, num_shards=num_shards,
+        zero_stage=zero_stage,
     )  # fmt: skip
     choices = [replace(demand, is_checkpointing=choice) for choice in checkpointing_choices(config)]
     chosen = next((choice for choice in choices if choice.memory.total <= budget), choices[-1])

@@ -15,14 +15,12 @@ from kpod.stages._lm.encoding import Example
 from kpod.stages._lm.parts import Parts
 from kpod.stages._lm.passages import Passage, pad
 from kpod.stages.student._batches import StepPlan, length_groups
-from kpod.stages.student._loss import backward
 from kpod.stages.student._settings import Normalise
 from kpod.stages.student._training import Training
 
 if TYPE_CHECKING:
-    import torch
-
     from kpod.stages.student._team import Team
+    from kpod.stages.student._update import Update
 
 
 class Step(NamedTuple):
@@ -49,7 +47,7 @@ class Step(NamedTuple):
 
 def run_step(
     student: Parts,
-    optimizer: torch.optim.Optimizer,
+    update: Update,
     batch: Sequence[Example],
     training: Training,
     *,
@@ -60,7 +58,7 @@ def run_step(
 
     Args:
         student: in training mode.
-        optimizer: over its trainable parameters.
+        update: of its trainable parameters.
         batch: the examples of this step, the same on every process.
         training: how.
         step: from 0.
@@ -83,19 +81,12 @@ def run_step(
         chosen = [passages[index] for index in group] or [_nothing(passages)]
         micro_batch = pad(chosen, device=student.device, encoder=student.encoder)
         num_padded += micro_batch.num_computed
-        loss += backward(student, micro_batch, denominator=denominator)
-    limit = math.inf if training.grad_clip is None else training.grad_clip
-    parameters = [value for group in optimizer.param_groups for value in group["params"]]
-    team.sum_gradients(parameters)
-    norm = float(torch.nn.utils.clip_grad_norm_(parameters, limit))
+        loss += update.backward(micro_batch, denominator=denominator)
     total, padded = team.sum_numbers(float(loss), num_padded)
+    rate = training.schedule.learning_rate(step)
+    norm = update.apply(rate, is_wanted=math.isfinite(total))
     if not (math.isfinite(total) and math.isfinite(norm)):
         raise _not_finite(total, norm, batch, training.plan, step)
-    rate = training.schedule.learning_rate(step)
-    for group_of_parameters in optimizer.param_groups:
-        group_of_parameters["lr"] = rate
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
     return Step(
         total, denominator, sum(len(passage.target_ids) for passage in passages),
         sum(passage.num_tokens for passage in passages), int(padded), norm, rate,

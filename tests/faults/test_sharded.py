@@ -290,7 +290,7 @@ def test_weights_in_pieces_are_neither_quantised_nor_have_quantised_moments(
     settings: dict[str, Any],
 ) -> None:
     with pytest.raises(StageError, match=r"spread over processes \(FSDP\)"):
-        check_shardable(Config(**settings))
+        check_shardable(Config(**settings), by="FSDP")
 
 
 def test_each_of_four_processes_is_forecast_a_quarter_and_what_it_gathers() -> None:

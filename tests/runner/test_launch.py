@@ -152,7 +152,7 @@ def test_more_processes_than_cuda_devices_are_refused(monkeypatch: pytest.Monkey
     ("settings", "placement", "told"),
     [
         ({"distributed_type": "FSDP", "num_processes": 2}, {}, r"has distributed_type: FSDP with fsdp_version: 1, which students are not trained with"),
-        ({"distributed_type": "DEEPSPEED"}, {}, r"distributed_type: DEEPSPEED"),
+        ({"distributed_type": "MEGATRON_LM"}, {}, r"distributed_type: MEGATRON_LM.*\nallowed: .*, or DEEPSPEED\n"),
         ({"num_machines": 2}, {}, r"num_machines: 2, but kpod starts processes on one machine"),
         ({"num_processes": "two"}, {}, r"num_processes: two, and must have an integer >= 1"),
         ({"num_processes": 2}, {"processes": 3}, r"num_processes: 2, and placement.processes is 3"),
