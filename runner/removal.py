@@ -41,7 +41,10 @@ def _remove_entries(store: Store, entries: Sequence[Held]) -> list[Held]:
     trash.mkdir(parents=True)
 
     def move(some: Sequence[Held]) -> list[Held]:
-        return [held for held in some if _move(store, held, f"{trash}/{held.key}")]
+        # A folder of its own for each thread: in one folder they would wait for each other at every name.
+        folder = f"{trash}/{some[0].key}"
+        os.mkdir(folder)  # noqa: PTH102 - paths are texts here, as below
+        return [held for held in some if _move(store, held, f"{folder}/{held.key}")]
 
     moved = [held for some in by_threads(move, entries) for held in some]
     delete_all_in(trash)
