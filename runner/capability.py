@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from kpod.runner.control_group import memory_limit_b
+
 # Its answer is immediate; a driver that hangs must not hang a plan.
 _DRIVER_TIMEOUT_S = 10.0
 # Ampere, the first with bf16 matrix products.
@@ -26,7 +28,7 @@ class Capability:
         device: cpu or cuda.
         has_fast_bf16: bf16 matrix products in hardware (AMX or avx512_bf16 on a CPU; compute capability 8.0, Ampere, on a CUDA device, where it is
             taken for granted if the driver does not tell).
-        memory_b: main memory, in bytes.
+        memory_b: main memory that this process may use, in bytes: the machine's, or what a container or job is given of it.
         num_cpus: processors this process may use.
         machine: processor architecture.
         device_memory_b: memory of the CUDA device, in bytes, the smallest where there are several; None where there is none
@@ -53,12 +55,13 @@ def read_capability() -> Capability:
     ) not in {"", "-1"}
     card = _card() if has_cuda else None
     has_cpu_bf16 = bool(flags & {"amx_bf16", "avx512_bf16"})
+    memory_b = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     has_card_bf16 = has_cuda and (card is None or card.compute >= _BF16_COMPUTE)
     return Capability(
         device="cuda" if has_cuda else "cpu",
         has_fast_bf16=has_card_bf16 if has_cuda else has_cpu_bf16,
         device_memory_b=card.memory_b if card else None,
-        memory_b=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        memory_b=min(memory_b, memory_limit_b() or memory_b),
         num_cpus=len(os.sched_getaffinity(0))
         if hasattr(os, "sched_getaffinity")
         else os.cpu_count() or 1,

@@ -16,7 +16,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     """Declare the command line."""
     parser.add_argument(
         "run", metavar="RUN", nargs="?", default="last",
-        help="a folder, a name, or `last`: the newest run that did not come to its end",
+        help="a folder, a name, or `last`: the newest run that did not come to its end, nor was gone on with",
     )  # fmt: skip
     parser.add_argument("--offline", action="store_true", help="never ask the model hub")
     parser.add_argument("--json", action="store_true", help="print events as JSON lines")
@@ -42,7 +42,13 @@ def _unfinished(arguments: Namespace) -> Archive | None:
     if arguments.run != "last":
         archive = find_run(arguments.run, arguments.runs)
         return None if archive.is_complete else archive
-    waiting = [archive for archive in list_runs(arguments.runs) if not archive.is_complete]
-    if not waiting:
-        raise KpodError(f"every run in {arguments.runs} came to its end\nkpod runs lists them")
-    return waiting[-1]
+    done: set[str] = set()
+    for archive in reversed(list(list_runs(arguments.runs))):
+        recipe = (archive.folder / "resolved.yaml").read_text(encoding="utf-8")
+        if archive.is_complete:
+            done.add(recipe)
+        elif recipe not in done:
+            return archive
+    raise KpodError(
+        f"every run in {arguments.runs} came to its end, or one after it with the same recipe did\nkpod runs lists them"
+    )

@@ -6,6 +6,7 @@ passages change from epoch to epoch. A training that was stopped and continued e
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,7 +23,7 @@ from kpod.stages.student._optimizer import make_optimizer, trainable
 from kpod.stages.student._processes import ZeroTeam
 from kpod.stages.student._sharded import ShardedParts, judged_together
 from kpod.stages.student._sharded_checkpoints import ShardedCheckpoints
-from kpod.stages.student._step import Step, run_step
+from kpod.stages.student._step import NotFinite, Step, run_step
 from kpod.stages.student._tally import Tally
 from kpod.stages.student._team import Alone, Team, tell_progress
 from kpod.stages.student._training import Training
@@ -63,7 +64,7 @@ def train(
         What was done, over all attempts.
 
     Raises:
-        StageError: a loss or gradient is not finite; the text names the step's examples.
+        NotFinite: a loss or gradient is not; the text names the step's examples and the file that lists all of them.
         Interrupted: the run was asked to stop; the checkpoint is written.
     """
     team, monitor = team or Alone(), monitor or Monitor()
@@ -86,7 +87,8 @@ def train(
             if _is_over(tally, training, watch):
                 break
             batch = [examples[index] for index in training.plan.indices(tally.step)]
-            done = run_step(student, update, batch, training, step=tally.step, team=team)
+            with _saved_where_not_finite(ctx.checkpoint, team):
+                done = run_step(student, update, batch, training, step=tally.step, team=team)
             now = clock()
             _count(tally, done, training.plan.epoch(tally.step), now - last)
             last = now
@@ -117,6 +119,18 @@ def _begin(
     kind = ShardedCheckpoints if isinstance(student, ShardedParts) else Checkpoints
     update = OwnUpdate(student, optimizer, team=team, grad_clip=training.grad_clip)
     return update, kind(folder, parameters, optimizer, team=team, every_s=every_s)
+
+
+@contextmanager
+def _saved_where_not_finite(folder: Path, team: Team) -> Iterator[None]:
+    """Leave the ids of a step that had no finite loss or gradient beside the checkpoint, and say where."""
+    try:
+        yield
+    except NotFinite as error:
+        path = folder / "not_finite.json"
+        if team.is_first:
+            path.write_text(json.dumps(error.example_ids, indent=1) + "\n", encoding="utf-8")
+        raise NotFinite(f"{error}\nall ids of the step: {path}", error.example_ids) from None
 
 
 def _is_over(tally: Tally, training: Training, watch: Watch | None) -> bool:

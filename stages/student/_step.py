@@ -45,6 +45,19 @@ class Step(NamedTuple):
     learning_rate: float
 
 
+class NotFinite(StageError):
+    """A step whose loss or gradient is no number; the weights are as they were.
+
+    Args:
+        said: what a person reads.
+        example_ids: of the whole step.
+    """
+
+    def __init__(self, said: str, example_ids: Sequence[str]) -> None:
+        super().__init__(said)
+        self.example_ids = tuple(example_ids)
+
+
 def run_step(
     student: Parts,
     update: Update,
@@ -65,7 +78,7 @@ def run_step(
         team: the processes that share the step.
 
     Raises:
-        StageError: the loss or the gradient is not finite; the text names the examples.
+        NotFinite: the loss or the gradient is not; the text names the examples.
     """
     import torch
 
@@ -122,11 +135,12 @@ def _step_seed(seed: int, step: int, micro_batch: int) -> int:
 
 def _not_finite(
     loss: float, norm: float, batch: Sequence[Example], plan: StepPlan, step: int
-) -> StageError:
+) -> NotFinite:
     ids = ", ".join(example.example_id for example in batch[:32])
     rest = f" and {len(batch) - 32} more" if len(batch) > 32 else ""
-    return StageError(
+    return NotFinite(
         f"step {step + 1} of {plan.num_steps} (epoch {plan.epoch(step)}): loss {loss}, gradient norm {norm};"
         f" both must be finite, and the weights were left as they were\nexamples of this step: {ids}{rest}\n"
-        "lower learning_rate, add warmup_frac, or set precision: fp32"
+        "lower learning_rate, add warmup_frac, or set precision: fp32",
+        [example.example_id for example in batch],
     )

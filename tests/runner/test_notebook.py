@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 from pathlib import Path
 
 import pytest
@@ -67,10 +68,26 @@ def test_a_run_that_failed_is_resumed_by_name_or_as_the_last(
     assert "s2" in told.out
     assert "hit" in told.out
 
-    chain.run(seven())
-    done = list_runs(chain.runs)[-1]
+    done = chain.run(seven()).archive
+    assert main(["resume", *words]) == 3  # that was another recipe: the failed one still waits
     assert main(["resume", done.name, *words]) == 0
     assert "there is nothing to resume" in capsys.readouterr().out
+
+
+def test_a_run_that_another_went_on_with_is_not_resumed_again(
+    chain: Chain, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--runs", str(chain.runs)]
+    chain.write(recipe(s1={"uses": "chain.numbers"}, s2=step("s1", "s2", die_at=2)))
+    assert chain.kpod("run", "recipe.yaml").returncode == -signal.SIGKILL
+    assert main(["resume", *words]) == 0
+    num_runs = len(list_runs(chain.runs))
+    capsys.readouterr()
+
+    assert main(["resume", *words]) == 2
+
+    assert "came to its end, or one after it with the same recipe did" in capsys.readouterr().err
+    assert len(list_runs(chain.runs)) == num_runs
 
 
 def test_what_the_readme_reads_is_an_output_of_the_stage_that_it_names() -> None:

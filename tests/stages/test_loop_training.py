@@ -316,10 +316,17 @@ def test_a_loss_that_is_not_finite_stops_training_and_names_the_examples(tmp_pat
         student.output_layer.weight[0, 0] = torch.nan
     settings = training()
 
+    ctx = FakeContext(config=None, root=tmp_path)
+
     with pytest.raises(StageError) as raised:
-        train(FakeContext(config=None, root=tmp_path), student, EXAMPLES, settings)
+        train(ctx, student, EXAMPLES, settings)
 
     message = str(raised.value)
+    saved = ctx.checkpoint / "not_finite.json"
+    assert message.endswith(f"all ids of the step: {saved}")
+    assert json.loads(saved.read_text()) == [
+        f"example-{index}" for index in settings.plan.indices(0)
+    ]
     assert message.startswith(
         "step 1 of 9 (epoch 1): loss nan, gradient norm nan; both must be finite"
     )
