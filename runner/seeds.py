@@ -127,11 +127,11 @@ def siblings(archive: Archive, runs: Path) -> Siblings:
     too. The newest run of each seed counts. The archive itself is among them where none is newer, also from outside
     `runs`.
     """
-    alike, made_from = _but_for_seed(archive), _made_from(archive)
+    alike, origin = _but_for_seed(archive), made_from(archive)
     found, others = {archive.facts["seed"]: archive}, set[int]()
     for other in list_runs(runs):
         if other.is_complete and _but_for_seed(other) == alike:
-            if _made_from(other) == made_from:
+            if made_from(other) == origin:
                 found[other.facts["seed"]] = other
             else:
                 others.add(other.facts["seed"])
@@ -140,10 +140,10 @@ def siblings(archive: Archive, runs: Path) -> Siblings:
 
 def is_made_alike(a: Archive, b: Archive) -> bool:
     """Whether nothing but the seed can be between two runs: one recipe, and the same data, code and libraries."""
-    return _but_for_seed(a) == _but_for_seed(b) and _made_from(a) == _made_from(b)
+    return _but_for_seed(a) == _but_for_seed(b) and made_from(a) == made_from(b)
 
 
-def _made_from(archive: Archive) -> dict[str, dict[str, Any]]:
+def made_from(archive: Archive) -> dict[str, dict[str, Any]]:
     """By unit what its result depends on but for the seed and what other units gave it: settings, code, files, libraries."""
     return {
         name: {part: value for part, value in unit.manifest.preimage.items() if part not in {"seed", "inputs"}}

@@ -10,6 +10,7 @@ from typing import Any
 from kpod.runner.archive import Archive
 from kpod.runner.canonical import flat
 from kpod.runner.record import Metric
+from kpod.runner.seeds import made_from
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +80,7 @@ def compare_many(archives: Sequence[Archive]) -> Many:
     for archive in archives:
         row = values[archive.name]
         grouped.setdefault(tuple(row.get(name, "absent") for name in differing), []).append(archive)
+    differing, grouped = _by_origin(differing, grouped)
     scores = {archive.name: _accuracies(archive) for archive in archives}
     arms = tuple(dict.fromkeys(arm for found in scores.values() for arm in found))
     return Many(
@@ -89,6 +91,23 @@ def compare_many(archives: Sequence[Archive]) -> Many:
             for key, found in grouped.items()
         ),
     )
+
+
+def _by_origin(
+    differing: tuple[str, ...], grouped: Mapping[tuple[str, ...], Sequence[Archive]]
+) -> tuple[tuple[str, ...], dict[tuple[str, ...], list[Archive]]]:
+    """Runs of one recipe apart where its files, the code or the libraries were others: the text of a recipe does not show it."""
+    apart: dict[tuple[str, ...], list[Archive]] = {}
+    for key, archives in grouped.items():
+        origins: list[object] = []
+        for archive in archives:
+            origin = made_from(archive)
+            if origin not in origins:
+                origins.append(origin)
+            apart.setdefault((*key, str(origins.index(origin) + 1)), []).append(archive)
+    if len(apart) == len(grouped):
+        return differing, {key[:-1]: archives for key, archives in apart.items()}
+    return (*differing, "data, code, libraries"), apart
 
 
 def _group(

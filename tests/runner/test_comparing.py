@@ -285,6 +285,22 @@ def test_more_than_two_runs_are_one_table_grouped_by_what_differs(
     assert "and 1 more" in capsys.readouterr().out
 
 
+def test_runs_of_one_recipe_whose_file_changed_are_no_group(
+    chain: Chain, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names, file = [], chain.folder / "numbers.txt"
+    for text in ("1\n2\n", "1\n2\n", "3\n4\n"):
+        file.write_text(text, encoding="utf-8")
+        plain = recipe(s1={"uses": "chain.numbers", "with": {"path": str(file)}}, s2=step("s1", "s2"))  # fmt: skip
+        names.append(chain.run({**plain, "seed": len(names)}).archive.name)
+
+    assert main(["diff", *names, "--json", "--runs", str(chain.runs)]) == 0
+
+    many = json.loads(capsys.readouterr().out)
+    assert many["differing"] == ["data, code, libraries"]
+    assert [len(group["runs"]) for group in many["groups"]] == [2, 1]
+
+
 def test_a_page_is_written_whole_and_escapes_what_is_in_it(
     chain: Chain, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
