@@ -11,8 +11,9 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from kpod.runner import Question, StageError
 from kpod.stages._lm.artifact import ModelFiles, ModelSpec, file_digest, read_spec
@@ -25,6 +26,7 @@ from kpod.stages._lm.saving import adapter_with_base, save_model
 from kpod.stages._lm.sentencepiece_file import t5_tokenizer_of_folder
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedTokenizerBase
 
 Dtype = Literal["fp32", "bf16"]
@@ -204,9 +206,28 @@ def adds_special_tokens(parts: Parts, folder: Path, question: Question) -> bool:
     )
 
 
+class Answers(NamedTuple):
+    """What an export says.
+
+    Args:
+        texts: its own, one a question.
+        num_chosen: tokens of the evaluated texts that are the most likely ones for it, those before them given.
+        num_tokens: of these texts.
+    """
+
+    texts: list[str]
+    num_chosen: int
+    num_tokens: int
+
+
 def answers(
-    parts: Parts, folder: Path, questions: Sequence[Question], *, max_new_tokens: int
-) -> list[str]:
+    parts: Parts,
+    folder: Path,
+    questions: Sequence[Question],
+    *,
+    max_new_tokens: int,
+    evaluated: Sequence[str] = (),
+) -> Answers:
     """What an export says to questions, loaded by plain transformers and peft, greedily, one question at a time.
 
     Args:
@@ -214,6 +235,7 @@ def answers(
         folder: of the export.
         questions: at least one.
         max_new_tokens: as in the evaluation.
+        evaluated: what the evaluated student said to each, to be read token by token; none: nothing is read.
 
     Raises:
         StageError: as `adds_special_tokens`.
@@ -225,8 +247,9 @@ def answers(
     adds = adds_special_tokens(parts, folder, questions[0])
     model = _plain_model(parts, folder, kind)
     room = read_limits(parts.files, tokenizer).context_tokens if kind == "causal" else None
-    texts = []
-    for question in questions:
+    texts, num_chosen, num_tokens = [], 0, 0
+    for question, known in zip_longest(questions, evaluated, fillvalue=""):
+        assert isinstance(question, Question), "as many texts as questions, or none"
         text = prompt_text(tokenizer, parts.prompt, question)
         inputs = tokenizer(text, add_special_tokens=adds, return_tensors="pt")
         length = inputs["input_ids"].shape[1]
@@ -242,7 +265,25 @@ def answers(
         texts.append(
             tokenizer.decode(new, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         )
-    return texts
+        known_ids = tokenizer(known, add_special_tokens=False)["input_ids"]
+        if known_ids:
+            num_tokens += len(known_ids)
+            num_chosen += _num_chosen(model, inputs["input_ids"], known_ids, kind)
+    return Answers(texts, num_chosen, num_tokens)
+
+
+def _num_chosen(model: Any, prompt_1T: torch.Tensor, known_ids: Sequence[int], kind: Family) -> int:
+    """How many of these tokens, which follow the prompt, the model finds the most likely where they stand."""
+    import torch
+
+    known_1T = torch.tensor([known_ids])
+    with torch.inference_mode():
+        if kind == "seq2seq":
+            logits_1TV = model(input_ids=prompt_1T, labels=known_1T).logits
+        else:
+            logits_1TV = model(input_ids=torch.cat((prompt_1T, known_1T), 1)).logits
+            logits_1TV = logits_1TV[:, prompt_1T.shape[1] - 1 : -1]
+    return int((logits_1TV.argmax(-1) == known_1T).sum())
 
 
 def _plain_tokenizer(folder: Path) -> PreTrainedTokenizerBase:

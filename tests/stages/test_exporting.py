@@ -104,12 +104,34 @@ def test_an_export_says_in_plain_libraries_what_the_student_says_in_kpod(
     else:
         write_merged(parts, to, dtype="fp32")
 
-    said = answers(parts, to, questions_of(8), max_new_tokens=MOST_TOKENS)
+    said = answers(parts, to, questions_of(8), max_new_tokens=MOST_TOKENS).texts
 
     assert said == in_kpod(parts, tmp_path, questions_of(8))
     settings = json.loads((to / "generation_config.json").read_text("utf-8"))
     assert settings["do_sample"] is False
     assert settings["eos_token_id"]
+
+
+@pytest.mark.parametrize("form", ["adapter", "merged"])
+def test_an_export_chooses_the_tokens_that_its_student_said_and_not_those_that_another_did(
+    tmp_path: Path, form: str
+) -> None:
+    parts, _ = trained()
+    if form == "adapter":
+        write_adapter(parts, tmp_path, base_name=str(tmp_path / "base"), revision=None)
+    else:
+        write_merged(parts, tmp_path, dtype="bf16")
+    questions = questions_of(8)
+    own = in_kpod(parts, tmp_path, questions)
+
+    said, other = (
+        answers(parts, tmp_path, questions, max_new_tokens=2, evaluated=texts)
+        for texts in (own, [f"{number} " * 12 for number in range(8)])
+    )
+
+    assert said.num_tokens > 40
+    assert said.num_chosen > 0.9 * said.num_tokens
+    assert other.num_chosen < 0.5 * other.num_tokens
 
 
 def test_an_adapter_is_found_with_its_base_by_peft_s_own_loader(tmp_path: Path) -> None:
@@ -131,7 +153,7 @@ def test_a_base_of_the_hub_is_named_with_its_commit_and_not_copied(tmp_path: Pat
     row = json.loads((tmp_path / "adapter_config.json").read_text("utf-8"))
     assert (row["base_model_name_or_path"], row["revision"]) == ("owner/name", "0123abcd")
     assert not (tmp_path / "base").exists()
-    assert len(answers(parts, tmp_path, questions_of(1), max_new_tokens=2)) == 1
+    assert len(answers(parts, tmp_path, questions_of(1), max_new_tokens=2).texts) == 1
 
 
 def test_a_merged_student_is_stored_in_the_type_that_is_asked_for(tmp_path: Path) -> None:
@@ -211,7 +233,7 @@ def test_a_t5_with_the_sentencepiece_file_alone_reads_and_answers_in_plain_libra
     out.mkdir()
 
     write_merged(parts, out, dtype="fp32")
-    said = answers(parts, out, questions_of(2), max_new_tokens=8)
+    said = answers(parts, out, questions_of(2), max_new_tokens=8).texts
 
     assert adds_special_tokens(parts, out, questions_of(1)[0])
     assert said == in_kpod(parts, tmp_path, questions_of(2), num_tokens=8)
@@ -276,6 +298,8 @@ def test_the_exports_of_a_run_answer_as_evaluated_and_their_cards_code_works(
     }  # fmt: skip
     half = export_model(archive, "merged", to=out / "half", arm=None, dtype="bf16")
     assert half.check.asked == 8
+    if half.check.equal < 8:
+        assert "tokens evaluated (it computes in bf16, the evaluation in fp32)" in half.check.said
 
     assert spoken(out / "adapter", monkeypatch) == first_said(archive, "adapted")
     assert spoken(out / "whole", monkeypatch) == first_said(archive, "whole")
@@ -294,6 +318,14 @@ def test_the_exports_of_a_run_answer_as_evaluated_and_their_cards_code_works(
     assert (
         export_model(archive, "adapter", to=out / "wrong", arm=None, checks=False).check.asked == 0
     )
+    rows.write_text(
+        rows.read_text("utf-8").replace('"text":"never ', f'"text":"{"9 " * 40}'), "utf-8"
+    )
+    with pytest.raises(
+        ExportError,
+        match=r"would choose .* and rounding does not explain that\nneeded: 95% of them",
+    ):
+        export_model(archive, "merged", to=out / "other", arm=None, dtype="bf16")
     (base / "model.safetensors").unlink()
     with pytest.raises(StageError, match="--force base"):
         export_model(archive, "merged", to=out / "gone", arm=None, checks=False)
