@@ -16,13 +16,10 @@ from kpod.runner import Interrupted, StageError
 from kpod.runner.launch_plan import launch_plan
 from kpod.runner.launch_sharding import check_sharding_environment
 from kpod.runner.recipe import Placement
-from kpod.stages._lm.loading import load_lm
 from kpod.stages._lm.parts import Parts
 from kpod.stages._lm.processes import ranks
-from kpod.stages.student._adapter import Lora, add_lora
 from kpod.stages.student._demand import Demand
 from kpod.stages.student._loop import train
-from kpod.stages.student._loss import take_apart
 from kpod.stages.student._processes import Shards, team_of
 from kpod.stages.student._settings import Config
 from kpod.stages.student._shape import read_shape
@@ -35,7 +32,7 @@ from tests.chain import Chain, recipe
 from tests.ranks import together
 from tests.stages.fakes import FakeContext, FakePlacement
 from tests.stages.tiny_models import Tiny, tiny_files
-from tests.stages.tiny_training import EXAMPLES, training
+from tests.stages.tiny_training import EXAMPLES, training, whole
 
 PROBE = (1, 2, 3)
 # What accelerate's launcher sets.
@@ -50,23 +47,6 @@ TOLD = {
 # and pieces by 1e-4 (1e-6). Measured on one thread of an AMD EPYC with avx512_bf16.
 PEAK: dict[Tiny, float] = {"qwen3": 1e-2, "llama": 1e-2, "t5": 1e-3}
 Trained = tuple[list[float], dict[str, torch.Tensor]]
-
-
-def whole(method: str, architecture: Tiny, *, is_checkpointing: bool = False) -> Parts:
-    model: Any = load_lm(tiny_files(architecture), precision="fp32", device="cpu")
-    model.requires_grad_(True)
-    for (
-        module
-    ) in model.modules():  # T5's masks belong to a micro-batch, which several processes may cut
-        if isinstance(module, torch.nn.Dropout):
-            module.p = 0.0
-        elif isinstance(getattr(module, "dropout", None), float):
-            module.dropout = 0.0
-    if is_checkpointing:
-        model.activation_checkpointing_enable()
-    if method == "lora":
-        model = add_lora(model, Lora(rank=3), seed=5)
-    return take_apart(model, precision="fp32", probe_ids=PROBE)
 
 
 def weights(model: Any) -> dict[str, torch.Tensor]:

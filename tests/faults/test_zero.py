@@ -16,13 +16,10 @@ import torch
 from safetensors.torch import load_file
 
 from kpod.runner import Interrupted, StageError
-from kpod.stages._lm.loading import load_lm
 from kpod.stages._lm.parts import Parts
 from kpod.stages._lm.processes import ranks
 from kpod.stages.student import _loss
-from kpod.stages.student._adapter import Lora, add_lora
 from kpod.stages.student._loop import train
-from kpod.stages.student._loss import take_apart
 from kpod.stages.student._processes import ZeroTeam, team_of
 from kpod.stages.student._tally import Tally
 from kpod.stages.student._training import Training
@@ -30,8 +27,8 @@ from kpod.stages.student._validate import Validate
 from kpod.stages.student._watch import Sums, Tell, Watch
 from tests.ranks import together
 from tests.stages.fakes import FakeContext, FakePlacement
-from tests.stages.tiny_models import Tiny, tiny_files
-from tests.stages.tiny_training import EXAMPLES, training
+from tests.stages.tiny_models import Tiny
+from tests.stages.tiny_training import EXAMPLES, training, whole
 
 needs_deepspeed = pytest.mark.skipif(
     find_spec("deepspeed") is None,
@@ -44,21 +41,6 @@ Trained = tuple[list[float], list[float], dict[str, torch.Tensor]]
 def told(stage: int) -> dict[str, str]:
     """What accelerate's launcher sets."""
     return {"ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_DEEPSPEED_ZERO_STAGE": str(stage)}
-
-
-def whole(method: str, architecture: Tiny) -> Parts:
-    model: Any = load_lm(tiny_files(architecture), precision="fp32", device="cpu")
-    model.requires_grad_(True)
-    for (
-        module
-    ) in model.modules():  # T5's masks belong to a micro-batch, which several processes may cut
-        if isinstance(module, torch.nn.Dropout):
-            module.p = 0.0
-        elif isinstance(getattr(module, "dropout", None), float):
-            module.dropout = 0.0
-    if method == "lora":
-        model = add_lora(model, Lora(rank=3), seed=5)
-    return take_apart(model, precision="fp32", probe_ids=PROBE)
 
 
 def trained(

@@ -8,14 +8,14 @@ import torch
 
 from kpod.stages._lm.completions import Completion
 from kpod.stages._lm.encoding import Example
-from kpod.stages._lm.loading import load_causal_lm
+from kpod.stages._lm.loading import load_causal_lm, load_lm
 from kpod.stages._lm.parts import Parts
 from kpod.stages.student._adapter import Lora, add_lora
 from kpod.stages.student._batches import StepPlan
 from kpod.stages.student._loss import take_apart
 from kpod.stages.student._schedule import Schedule
 from kpod.stages.student._training import Training
-from tests.stages.tiny_models import tiny_files
+from tests.stages.tiny_models import Tiny, tiny_files
 
 
 def example(number: int, *, prompt: int, targets: int) -> Example:
@@ -39,6 +39,22 @@ def fresh(*, dropout: float | None = None, precision: str = "fp32") -> Parts:
     if dropout is not None:
         model = add_lora(model, Lora(rank=4, dropout=dropout), seed=5)
     return take_apart(model, precision=precision, probe_ids=(1, 2, 3))
+
+
+def whole(method: str, architecture: Tiny, *, is_checkpointing: bool = False) -> Parts:
+    """A tiny model that trains whole, or with an adapter, without dropout: T5's masks belong to a micro-batch, which several processes may cut."""
+    model: Any = load_lm(tiny_files(architecture), precision="fp32", device="cpu")
+    model.requires_grad_(True)
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+        elif isinstance(getattr(module, "dropout", None), float):
+            module.dropout = 0.0
+    if is_checkpointing:
+        model.activation_checkpointing_enable()
+    if method == "lora":
+        model = add_lora(model, Lora(rank=3), seed=5)
+    return take_apart(model, precision="fp32", probe_ids=(1, 2, 3))
 
 
 def training(
