@@ -31,6 +31,7 @@ NUM_CHECKED = 8
 """Prompts that an export is asked; the number that issue 5/5 names."""
 
 _EXPORTING = "kpod.stages._lm.exporting"
+_EXPORTED = "kpod.stages._lm.exported"
 # Where nothing was evaluated, the card's example may grow as long as an evaluation's default.
 _NEW_TOKENS = 256
 
@@ -172,6 +173,7 @@ def _fill(
 ) -> Check:  # fmt: skip
     """Write weights, tokenizer and card into the draft, and ask it."""
     exporting: Any = import_module(_EXPORTING)
+    exported: Any = import_module(_EXPORTED)
     parts = _parts(exporting, archive, student)
     if form == "adapter":
         name, commit = student.hub or (str(place / exporting.BASE_FOLDER), None)
@@ -182,13 +184,11 @@ def _fill(
     check = Check(said=_unchecked(student, checks=checks))
     if checks and student.evaluation is not None:
         new_tokens = int(student.evaluation.config["max_new_tokens"])
-        said = exporting.answers(
-            parts, draft, questions, max_new_tokens=new_tokens, evaluated=texts
-        )
+        said = exported.answers(parts, draft, questions, max_new_tokens=new_tokens, evaluated=texts)
         check = _compared(student, said, texts, questions, stored=stored)
     card = model_card(
         archive, student.unit, student.evaluation,
-        _exhibit(exporting, parts, student, draft, questions[0], form=form, stored=stored, check=check),
+        _exhibit(exported, parts, student, draft, questions[0], form=form, stored=stored, check=check),
     )  # fmt: skip
     (draft / "README.md").write_text(card, encoding="utf-8", newline="\n")
     return check
@@ -262,7 +262,7 @@ def _compared(
 
 
 def _exhibit(
-    exporting: Any, parts: Any, student: ArchivedStudent, draft: Path, example: Question, *,
+    exported: Any, parts: Any, student: ArchivedStudent, draft: Path, example: Question, *,
     form: ModelForm, stored: str, check: Check,
 ) -> Exhibit:  # fmt: skip
     config = {} if student.evaluation is None else student.evaluation.config
@@ -271,12 +271,12 @@ def _exhibit(
         form=form,
         dtype=stored,
         architecture=student.spec["architecture"],
-        is_seq2seq=exporting.family(parts.spec) == "seq2seq",
+        is_seq2seq=exported.family(parts.spec) == "seq2seq",
         prompt=student.spec["prompt"],
         base_id=hub_id,
         base_revision=commit,
-        adds_special_tokens=exporting.adds_special_tokens(parts, draft, example),
-        example=exporting.asked_as(example),
+        adds_special_tokens=exported.adds_special_tokens(parts, draft, example),
+        example=exported.asked_as(example),
         max_new_tokens=int(config.get("max_new_tokens", _NEW_TOKENS)),
         check=check.said,
     )

@@ -34,13 +34,13 @@ def headline(test_set: TestSet, *, seed: int) -> Headline:
     )
     if not scores:
         return Headline(
-            claim=f"No score: none of the {plural(test_set.num_questions, 'question')} of {test_set.name} has a gold answer.",
+            claim=f"No score: none of the {_questions(test_set, test_set.num_questions)} has a gold answer.",
             details=("The texts were generated and are kept; an accuracy needs gold answers.",),
         )
     if len(scores) == 1:
         only = scores[0]
         return Headline(
-            claim=f"{only.arm.name} answers {only.share.count:,} of {plural(only.share.total, 'question')} of {test_set.name} right.",
+            claim=f"{only.arm.name} answers {only.share.count:,} of {_questions(test_set, only.share.total)} right.",
             details=(
                 f"{in_words(only.share)}. There is one arm, so nothing to compare it with.",
                 *_seed_note(test_set, seed),
@@ -56,6 +56,12 @@ def headline(test_set: TestSet, *, seed: int) -> Headline:
     return Headline(claim=ranking, details=(below, *told, *note))
 
 
+def _questions(test_set: TestSet, number: int) -> str:
+    """So many test questions; of which evaluation, by its id, in brackets where it says more than that it scores."""
+    which = "" if test_set.name == "scores" else f" ({test_set.name})"
+    return f"{plural(number, 'test question')}{which}"
+
+
 def no_evaluation(num_stages: int) -> Headline:
     """What to say of a run that scored nothing."""
     return Headline(
@@ -69,7 +75,7 @@ def _ranking(test_set: TestSet, scores: Sequence[_Score]) -> tuple[str, str]:
     best, *others = scores
     near = [score for score in others if score.share.high >= best.share.low]
     far = [score for score in others if score not in near]
-    where = f"the {plural(test_set.n, 'question')} of {test_set.name}"
+    where = f"the {_questions(test_set, test_set.n)}"
     top = f"{best.arm.name}: {in_words(best.share)}"
     below = [f"{score.arm.name} ({in_words(score.share)})" for score in far]
     if not near:
@@ -97,7 +103,7 @@ def _theirs(scores: Sequence[_Score]) -> str:
 def _pair_claim(pair: Pair, test_set: TestSet) -> str:
     """What the one comparison of the recipe came to, for these two models."""
     gained = pair.num_fixed - pair.num_broken
-    where = f"the {plural(pair.n, 'question')} of {test_set.name}"
+    where = f"the {_questions(test_set, pair.n)}"
     if gained == 0:
         return f"{pair.baseline} and {pair.other} have equally many right answers on {where}."
     change = f"{abs(gained):,} {'more' if gained > 0 else 'fewer'}"

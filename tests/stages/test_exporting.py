@@ -21,13 +21,8 @@ from kpod.runner.model_export import export_model
 from kpod.stages._lm.artifact import read_spec, write_spec
 from kpod.stages._lm.checkpoint_folder import checkpoint_spec
 from kpod.stages._lm.decoding import Decoding
-from kpod.stages._lm.exporting import (
-    Parts,
-    adds_special_tokens,
-    answers,
-    write_adapter,
-    write_merged,
-)
+from kpod.stages._lm.exported import adds_special_tokens, answers
+from kpod.stages._lm.exporting import Parts, write_adapter, write_merged
 from kpod.stages._lm.family import family
 from kpod.stages._lm.generation import Request, generate_texts
 from kpod.stages._lm.loading import load_lm, load_tokenizer, read_limits

@@ -249,14 +249,14 @@ def three_arms_fixture(tmp_path: Path) -> Archive:
 def test_the_comparison_that_the_recipe_is_about_comes_first(three_arms: Archive) -> None:
     page, facts = render(three_arms)
     assert facts["headlines"][0]["claim"] == (
-        "No winner between standard and kpod on the 60 questions of scores: "
+        "No winner between standard and kpod on the 60 test questions: "
         "3 more right answers of kpod may be chance."
     )
     first, seed, ranking = (" ".join(line.split()) for line in facts["headlines"][0]["details"])
     assert "standard → kpod: +5.0 points" in first
     assert seed == "One seed (42): an observation, not a claim about the method."
     assert ranking == (
-        "No winner on the 60 questions of scores: kpod has the most right answers, but its interval overlaps that of standard. "
+        "No winner on the 60 test questions: kpod has the most right answers, but its interval overlaps that of standard. "
         "kpod: 78.3 % [66.4, 86.9], n = 60; beside it standard 73.3 % [61.0, 82.9], n = 60. "
         "Its interval does lie above that of base (3.3 % [0.9, 11.4], n = 60)."
     )
@@ -266,9 +266,9 @@ def test_the_comparison_that_the_recipe_is_about_comes_first(three_arms: Archive
 @pytest.mark.parametrize(
     ("num_right", "claim"),
     [
-        (50, "kpod answers 20 more of the 60 questions of scores right than standard."),
-        (10, "kpod answers 20 fewer of the 60 questions of scores right than standard."),
-        (30, "standard and kpod have equally many right answers on the 60 questions of scores."),
+        (50, "kpod answers 20 more of the 60 test questions right than standard."),
+        (10, "kpod answers 20 fewer of the 60 test questions right than standard."),
+        (30, "standard and kpod have equally many right answers on the 60 test questions."),
     ],
 )
 def test_two_students_that_differ_are_said_to(tmp_path: Path, num_right: int, claim: str) -> None:
@@ -279,28 +279,28 @@ def test_two_students_that_differ_are_said_to(tmp_path: Path, num_right: int, cl
 
 def test_an_interval_above_all_others_names_the_best(tmp_path: Path) -> None:
     _, facts = render(scored_run(tmp_path, {"base": 2, "answer_only": 11, "standard": 46}))
-    assert facts["headlines"][0]["claim"] == "standard is best on the 60 questions of scores."
+    assert facts["headlines"][0]["claim"] == "standard is best on the 60 test questions."
     assert "lies above those of answer_only" in facts["headlines"][0]["details"][0]
 
 
 def test_equal_scores_are_called_equal(tmp_path: Path) -> None:
     _, facts = render(scored_run(tmp_path, {"a": 30, "b": 30}))
     assert facts["headlines"][0]["claim"] == (
-        "No winner on the 60 questions of scores: a and b have equally many right answers."
+        "No winner on the 60 test questions: a and b have equally many right answers."
     )
 
 
 def test_the_headline_of_many_arms_stays_a_sentence(tmp_path: Path) -> None:
     _, facts = render(scored_run(tmp_path, {name: 30 + i for i, name in enumerate("abcde")}))
     assert facts["headlines"][0]["claim"] == (
-        "No winner on the 60 questions of scores: e has the most right answers, "
+        "No winner on the 60 test questions: e has the most right answers, "
         "but its interval overlaps those of d, c and 2 more."
     )
 
 
 def test_a_single_arm_is_compared_with_nothing(tmp_path: Path) -> None:
     page, facts = render(scored_run(tmp_path, {"standard": 30}))
-    assert facts["headlines"][0]["claim"] == "standard answers 30 of 60 questions of scores right."
+    assert facts["headlines"][0]["claim"] == "standard answers 30 of 60 test questions right."
     assert "There is one arm" in page.text
     assert facts["test_sets"][0]["pairs"] == []
     assert facts["samples"][0]["sizes"] == {"wrong": 30, "right": 30}
@@ -318,8 +318,8 @@ def test_a_second_test_set_has_its_own_answer_and_its_own_questions(tmp_path: Pa
                     wires={"questions": [f"set_{stage}.test"]})  # fmt: skip
     page, facts = render(run.finish())
     assert [row["claim"] for row in facts["headlines"]] == [
-        "a is best on the 60 questions of scores.",
-        "No winner on the 9 questions of scores_far: a has the most right answers, "
+        "a is best on the 60 test questions.",
+        "No winner on the 9 test questions (scores_far): a has the most right answers, "
         "but its interval overlaps that of b.",
     ]
     assert [len(sample["journeys"]) for sample in facts["samples"]] == [12, 9]
@@ -364,7 +364,7 @@ def test_untrained_arms_need_no_word_on_seeds(tmp_path: Path) -> None:
 def test_questions_without_gold_give_texts_and_no_score(tmp_path: Path) -> None:
     page, facts = render(scored_run(tmp_path, {"standard": 0, "kpod": 0}, has_gold=False))
     assert facts["headlines"][0]["claim"] == (
-        "No score: none of the 60 questions of scores has a gold answer."
+        "No score: none of the 60 test questions has a gold answer."
     )
     assert facts["test_sets"][0]["arms"][0]["accuracy"] is None
     assert facts["test_sets"][0]["pairs"] == []
