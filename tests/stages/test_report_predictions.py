@@ -32,7 +32,7 @@ def test_every_prediction_is_listed_with_what_became_of_it(tmp_path: Path) -> No
     assert listing["sizes"] == facts["samples"][0]["sizes"]
     assert sum(row["replies"][0]["is_correct"] for row in listing["rows"]) == 44
     assert page.html.count("data-said=") == 60
-    assert "said to all 60 test questions" in page.text
+    assert "said to all 60 questions of scores" in page.text
 
 
 def test_a_page_holds_as_many_predictions_as_fit_and_says_of_how_many(
@@ -44,7 +44,7 @@ def test_a_page_holds_as_many_predictions_as_fit_and_says_of_how_many(
     said = page.html.partition('<section id="predictions">')[2].partition("</section>\n</div>")[0]
 
     assert 5 < len(listing["rows"]) < 60
-    assert f"said to {len(listing['rows'])} of 60 test questions, drawn by a hash" in page.text
+    assert f"said to {len(listing['rows'])} of 60 questions of scores, drawn by a hash" in page.text
     assert len(said.partition('<section id="stages">')[0].encode()) < 24_000
     assert "kpod export" in page.text
 
