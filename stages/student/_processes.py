@@ -104,7 +104,7 @@ class Processes:
         self.any(False)
 
 
-class Even(Processes):
+class EvenProcesses(Processes):
     """As `Processes`, and all compute as many micro-batches in every step: who has fewer computes empty ones.
 
     They communicate in every backward pass.
@@ -123,7 +123,7 @@ class Even(Processes):
         """They were added up in the backward pass, where each process keeps the sum for its part."""
 
 
-class Shards(Even):
+class Shards(EvenProcesses):
     """Each holds a part of every weight (FSDP2): they gather them together, block by block.
 
     Args:
@@ -139,7 +139,7 @@ class Shards(Even):
         return Judges(rank=self.rank, size=self.size, device=self._device)
 
 
-class ZeroTeam(Even):
+class ZeroTeam(EvenProcesses):
     """Processes among which DeepSpeed spreads a training.
 
     Args:

@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from safetensors.torch import load_file
 
 from kpod.runner.archive import Archive
 from tests.chain import PLUGIN, Chain, finish, output_bytes, recipe
+from tests.faults.many_and_one import trained_by_many_and_one
 from tests.ranks import free_port
 
 CREW = Path(__file__).parents[1] / "crew"
@@ -207,27 +206,6 @@ def test_torchrun_ends_when_the_stage_fails_on_all_ranks(crew: Chain) -> None:
 
 @pytest.mark.slow
 def test_a_student_of_two_processes_is_that_of_one(chain: Chain) -> None:
-    """The shipped base, a ragged epoch of 50 sequences: losses, weights and the key are those of one process."""
-    chain.environment["OMP_NUM_THREADS"] = "1"
-    plain = recipe(
-        questions={"uses": "data.word_problems", "with": {"num_train": 50, "num_validation": 5, "num_test": 5, "seed": 7}},
-        base={"uses": "model.pretrained", "with": {"package": "kpod.stages.model", "file": "quickstart_base"}},
-        rationales={"uses": "teacher.reference"},
-        student={"uses": "student.causal_lm", "with": {"method": "full", "epochs": 2, "batch_size": 16, "precision": "fp32", "learning_rate": 0.001, "checkpoint_every_s": 0}},
-    )  # fmt: skip
-    chain.write({**plain, "placement": {"stages": {"student": {"processes": 2, "device": "cpu"}}}})
-    two = chain.kpod("run", "recipe.yaml")
-    assert two.returncode == 0, two.stderr
-    entry = next(chain.store.glob("entries/*/*/student"))
-    several = load_file(entry / "model.safetensors")
-    told = json.loads((entry.parent / "manifest.json").read_text())["notes"]
+    told, notes = trained_by_many_and_one(chain, {"processes": 2, "device": "cpu"}, method="full")
 
-    one = chain.run({**plain, "placement": {"default": {"device": "cpu", "threads": 1}}}, force=["student"])  # fmt: skip
-
-    assert entry == next(chain.store.glob("entries/*/*/student"))
-    unit = one.archive.units["student"].manifest
-    assert told["losses"] == pytest.approx(unit.notes["losses"], abs=1e-4)
-    assert told["target_tokens"] == unit.notes["target_tokens"]
-    alone = load_file(entry / "model.safetensors")
-    assert alone.keys() == several.keys()
-    assert all(torch.allclose(alone[name], several[name], atol=1e-4) for name in alone)
+    assert told["target_tokens"] == notes["target_tokens"]

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from kpod.runner import Interrupted, StageError
 from kpod.runner.launch_plan import launch_plan
@@ -28,7 +27,8 @@ from kpod.stages.student._sharding import Sharding, check_shardable, sharding_as
 from kpod.stages.student._tally import Tally
 from kpod.stages.student._validate import Validate
 from kpod.stages.student._watch import Sums, Tell, Watch
-from tests.chain import Chain, recipe
+from tests.chain import Chain
+from tests.faults.many_and_one import trained_by_many_and_one
 from tests.ranks import together
 from tests.stages.fakes import FakeContext, FakePlacement
 from tests.stages.tiny_models import Tiny, tiny_files
@@ -183,41 +183,15 @@ def accelerate_config(folder: Path, **settings: Any) -> str:
 def test_a_student_of_an_accelerate_config_with_fsdp_is_that_of_one_process(
     chain: Chain, method: str
 ) -> None:
-    """Judged by its answers after each epoch; all its files but the weights have the same bytes."""
-    chain.environment["OMP_NUM_THREADS"] = "1"
-    settings = {
-        "method": method, "epochs": 2, "batch_size": 16, "precision": "fp32", "learning_rate": 0.001, "checkpoint_every_s": 0,
-        "validate": {"max_new_tokens": 16},
-    }  # fmt: skip
-    plain = recipe(
-        questions={"uses": "data.word_problems", "with": {"num_train": 50, "num_validation": 5, "num_test": 5, "seed": 7}},
-        base={"uses": "model.pretrained", "with": {"package": "kpod.stages.model", "file": "quickstart_base"}},
-        rationales={"uses": "teacher.reference"},
-        student={"uses": "student.causal_lm", "in": {"validation": "questions.validation"}, "with": settings},
-    )  # fmt: skip
+    """Judged by its answers after each epoch."""
     placed = {"device": "cpu", "accelerate": accelerate_config(chain.folder, fsdp_transformer_layer_cls_to_wrap=None)}  # fmt: skip
-    chain.write({**plain, "placement": {"stages": {"student": placed}}})
-    two = chain.kpod("run", "recipe.yaml")
-    assert two.returncode == 0, two.stderr
-    entry = next(chain.store.glob("entries/*/*/student"))
-    several = {path.name: path.read_bytes() for path in entry.iterdir()}
-    name = "model.safetensors" if method == "full" else "adapter_model.safetensors"
-    pieces = load_file(entry / name)
-    told = json.loads((entry.parent / "manifest.json").read_text())["notes"]
+
+    told, notes = trained_by_many_and_one(
+        chain, placed, method=method, inputs={"validation": "questions.validation"}, validate={"max_new_tokens": 16}
+    )  # fmt: skip
+
     assert told["weights_spread_over_processes"] == 2
-
-    one = chain.run({**plain, "placement": {"default": {"device": "cpu", "threads": 1}}}, force=["student"])  # fmt: skip
-
-    notes = one.archive.units["student"].manifest.notes
-    assert told["losses"] == pytest.approx(notes["losses"], abs=1e-4)
     assert told["validation"] == notes["validation"]
-    alone = load_file(entry / name)
-    assert alone.keys() == pieces.keys()
-    assert all(torch.allclose(alone[key], pieces[key], atol=1e-4) for key in alone)
-    same = {path.name: path.read_bytes() for path in entry.iterdir()}
-    for files in (same, several):
-        del files[name], files["model.json"]
-    assert same == several
 
 
 @pytest.mark.parametrize(
