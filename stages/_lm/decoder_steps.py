@@ -14,7 +14,9 @@ from kpod.stages._lm.key_cache import (
     is_buffered,
     repeated,
     take_in,
+    token_bytes,
 )
+from kpod.stages._lm.ragged_attention import Stretch, attending, is_ragged, stretches_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,7 +32,7 @@ class DecoderSteps(Protocol):
     def keep(self, kept_B: Tensor) -> None:
         """Let all rows but these go."""
 
-    def take_in(self, newcomers: Self) -> None:
+    def take_in(self, newcomers: Sequence[Self]) -> None:
         """Add the rows of other steps of this model below, which have taken at least one step; only where `rows_can_join`."""
 
 
@@ -119,7 +121,10 @@ class CausalSteps:
         )
         self._unread_BT = torch.tensor(padded, device=model.device)
         self._width = num_read + width
-        self._mask_BT = _with_room(torch.tensor(mask, device=model.device), max_new)
+        self._mask_BT = _with_room(
+            torch.tensor(mask, device=model.device, dtype=torch.bool), max_new
+        )
+        self._stretches: list[Stretch] | None = None
         self._position_B = torch.tensor(lengths, device=model.device) + (num_read - 1)
 
     def next_logits(self, newest_B: Tensor | None) -> Tensor:
@@ -131,16 +136,27 @@ class CausalSteps:
             self._num_left -= 1
             self._position_B = self._position_B + 1
             ids_BT, position_BT = newest_B[:, None], self._position_B[:, None]
-        out = self._model(
-            input_ids=ids_BT,
-            attention_mask=self._mask_BT[:, : self._width],
-            position_ids=position_BT,
-            past_key_values=self._cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
+        with attending(() if newest_B is None else self._read_together()):
+            out = self._model(
+                input_ids=ids_BT,
+                attention_mask=self._mask_BT[:, : self._width],
+                position_ids=position_BT,
+                past_key_values=self._cache,
+                use_cache=True,
+                logits_to_keep=1,
+            )
         logits_BV: Tensor = out.logits[:, -1].float()
         return logits_BV
+
+    def _read_together(self) -> Sequence[Stretch]:
+        """The stretches of the rows, which stay until rows come or go: every row has a token in a new column."""
+        if not is_ragged(self._model):
+            return ()
+        if self._stretches is None:
+            self._stretches = stretches_of(
+                self._mask_BT[:, : self._width], token_bytes=token_bytes(self._cache)
+            )
+        return self._stretches
 
     def _prompt_positions(self) -> Tensor:
         """Position numbers of what is read of the prompts, [B, T]; padding takes none."""
@@ -152,30 +168,33 @@ class CausalSteps:
         self._cache.batch_select_indices(kept_B)
         self._mask_BT = self._mask_BT[kept_B]
         self._position_B = self._position_B[kept_B]
+        self._stretches = None
 
-    def take_in(self, newcomers: CausalSteps) -> None:
+    def take_in(self, newcomers: Sequence[CausalSteps]) -> None:
         """As the protocol says; columns that only rows that have gone filled are let go."""
         import torch
 
         mask_BT = self._mask_BT[:, : self._width]
-        skip = int(mask_BT.any(0).to(torch.uint8).argmax())
-        width = max(self._width - skip, newcomers._width)
-        take_in(self._cache, newcomers._cache, skip=skip, width=width)
-        masks = (mask_BT[:, skip:], newcomers._mask_BT[:, : newcomers._width])
+        skip = int(mask_BT.any(0).byte().argmax())
+        masks = [mask_BT[:, skip:], *(new._mask_BT[:, : new._width] for new in newcomers)]
+        width = max(mask_BT.shape[1] for mask_BT in masks)
+        take_in(self._cache, [new._cache for new in newcomers], skip=skip, width=width)
         aligned = [
             torch.nn.functional.pad(mask_BT, (width - mask_BT.shape[1], 0)) for mask_BT in masks
         ]
-        self._num_left = max(self._num_left, newcomers._num_left)
+        everyone = (self, *newcomers)
+        self._num_left = max(steps._num_left for steps in everyone)
         self._mask_BT = _with_room(torch.cat(aligned), self._num_left)
         self._width = width
-        self._position_B = torch.cat([self._position_B, newcomers._position_B])
+        self._position_B = torch.cat([steps._position_B for steps in everyone])
+        self._stretches = None
 
 
 def _with_room(mask_BT: Tensor, num_tokens: int) -> Tensor:
     """The mask with columns for so many tokens that every row will have."""
     import torch
 
-    return torch.nn.functional.pad(mask_BT, (0, num_tokens), value=1)
+    return torch.nn.functional.pad(mask_BT, (0, num_tokens), value=True)
 
 
 class EncoderDecoderSteps:
@@ -221,7 +240,7 @@ class EncoderDecoderSteps:
         self._mask_BT = self._mask_BT[kept_B]
         self._read_BTD = self._read_BTD[kept_B]
 
-    def take_in(self, newcomers: EncoderDecoderSteps) -> None:
+    def take_in(self, newcomers: Sequence[EncoderDecoderSteps]) -> None:
         """Never called: `rows_can_join` says no."""
         raise NotImplementedError
 

@@ -142,16 +142,17 @@ class DecodingBatch:
             endings = [self._ending(live) for live in self._live]
             return self._release(endings) if any(endings) else []
 
-    def take_in(self, newcomers: DecodingBatch) -> None:
-        """Go on with the rows of another batch too, which has taken at least one step and has rows left."""
+    def take_in(self, newcomers: Sequence[DecodingBatch]) -> None:
+        """Go on with the rows of other batches too, each of which has taken at least one step and has rows left."""
         import torch
 
-        assert self._newest_B is not None, "rows join after a step"
-        assert newcomers._newest_B is not None, "rows join after a step"
+        newest = [batch._newest_B for batch in (self, *newcomers) if batch._newest_B is not None]
+        assert len(newest) == 1 + len(newcomers), "rows join after a step"
         with torch.inference_mode():
-            self._steps.take_in(newcomers._steps)
-            self._newest_B = torch.cat([self._newest_B, newcomers._newest_B])
-        self._live += newcomers._live
+            self._steps.take_in([batch._steps for batch in newcomers])
+            self._newest_B = torch.cat(newest)
+        for batch in newcomers:
+            self._live += batch._live
 
     def _next_tokens(self) -> Tensor:
         """The next token of every row, int64 [B]."""

@@ -7,6 +7,7 @@ only caches whose layers are all buffered can take rows in or begin with a prefi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +44,15 @@ def is_buffered(made: DynamicCache) -> bool:
     return bool(made.layers) and all(type(layer) is layer_class for layer in made.layers)
 
 
+def token_bytes(made: DynamicCache) -> int:
+    """Bytes of the keys and values of one token in one layer, of buffered layers that hold some."""
+    layer = made.layers[0]
+    return sum(
+        states.shape[1] * states.shape[3] * states.element_size()
+        for states in (layer.keys, layer.values)
+    )
+
+
 def repeated(made: DynamicCache, config: Any, *, num_rows: int) -> DynamicCache:
     """A cache in which every row begins with the one row of another.
 
@@ -59,30 +69,35 @@ def repeated(made: DynamicCache, config: Any, *, num_rows: int) -> DynamicCache:
     return copies
 
 
-def take_in(made: DynamicCache, newcomers: DynamicCache, *, skip: int, width: int) -> None:
-    """Add the rows of another cache below, both aligned at their last token; what a row does not fill is zero.
+def take_in(
+    made: DynamicCache, newcomers: Sequence[DynamicCache], *, skip: int, width: int
+) -> None:
+    """Add the rows of other caches below, all aligned at their last token; what a row does not fill is zero.
 
     Args:
         made: changed in place; of buffered layers.
         newcomers: of buffered layers; not to be used afterwards.
         skip: columns at the left of `made` that no row needs.
-        width: columns of the result, at least those that are left of either.
+        width: columns of the result, at least those that are left of any.
     """
-    for layer, new in zip(made.layers, newcomers.layers, strict=True):
-        layer.take_in(new, skip=skip, width=width)
+    for index, layer in enumerate(made.layers):
+        layer.take_in([other.layers[index] for other in newcomers], skip=skip, width=width)
 
 
 @cache
 def _buffered_layer_class() -> Any:
     """The layer's class, made on first use, because its base takes seconds to import."""
-    import torch
     from transformers.cache_utils import DynamicLayer
 
     class BufferedLayer(DynamicLayer):  # type: ignore[misc] # transformers is untyped here
-        """As its base; `keys` and `values` are views [B, heads, T so far, D] into the buffers."""
+        """As its base; `keys` and `values` are views [B, heads, T so far, D] into the buffers.
+
+        Rows that leave are let go when the next token is written, or when rows are taken in, which copies the others anyway.
+        """
 
         _key_buffer: Tensor
         _value_buffer: Tensor
+        _kept: Tensor | None = None
 
         def update(
             self,
@@ -94,7 +109,10 @@ def _buffered_layer_class() -> Any:
             if not self.is_initialized:
                 self.lazy_initialization(key_states, value_states)
                 self.keys, self.values = key_states[:, :, :0], value_states[:, :, :0]
-                self._make_buffers(key_states.shape[-2], num_rows=len(key_states))
+                self._key_buffer = _buffer_like(key_states, num_tokens=key_states.shape[-2])
+                self._value_buffer = _buffer_like(value_states, num_tokens=key_states.shape[-2])
+            if self._kept is not None:
+                self.take_in((), skip=0, width=self.keys.shape[-2])
             start = self.keys.shape[-2]
             stop = start + key_states.shape[-2]
             if stop > self._key_buffer.shape[-2]:
@@ -106,22 +124,16 @@ def _buffered_layer_class() -> Any:
             return self.keys, self.values
 
         def batch_select_indices(self, indices: Tensor) -> None:
-            stop = self.keys.shape[-2]
-            old_keys, old_values = self.keys, self.values
-            self._make_buffers(stop, num_rows=len(indices))
-            torch.index_select(old_keys, 0, indices, out=self._key_buffer[:, :, :stop])
-            torch.index_select(old_values, 0, indices, out=self._value_buffer[:, :, :stop])
-            self._view(stop)
+            self._kept = indices if self._kept is None else self._kept[indices]
 
-        def take_in(self, other: BufferedLayer, *, skip: int, width: int) -> None:
+        def take_in(self, others: Sequence[BufferedLayer], *, skip: int, width: int) -> None:
             """As the function of this name."""
-            self._key_buffer = _aligned(self.keys[:, :, skip:], other.keys, width=width)
-            self._value_buffer = _aligned(self.values[:, :, skip:], other.values, width=width)
+            self.keys, self.values = self.keys[:, :, skip:], self.values[:, :, skip:]
+            kept, keys, values = zip(*map(_held, (self, *others)), strict=True)
+            self._key_buffer = _aligned(keys, kept, width=width)
+            self._value_buffer = _aligned(values, kept, width=width)
+            self._kept = None
             self._view(width)
-
-        def _make_buffers(self, num_tokens: int, *, num_rows: int) -> None:
-            self._key_buffer = _buffer_like(self.keys, num_rows=num_rows, num_tokens=num_tokens)
-            self._value_buffer = _buffer_like(self.values, num_rows=num_rows, num_tokens=num_tokens)
 
         def _view(self, stop: int) -> None:
             self.keys = self._key_buffer[:, :, :stop]
@@ -130,8 +142,14 @@ def _buffered_layer_class() -> Any:
     return BufferedLayer
 
 
-def _buffer_like(states: Tensor, *, num_rows: int, num_tokens: int) -> Tensor:
-    """Room for so many tokens of so many rows, and some to spare; its content is arbitrary."""
+def _held(layer: Any) -> tuple[Tensor | None, Tensor, Tensor]:
+    """Which rows of a layer are kept (None: all), its keys and its values."""
+    return layer._kept, layer.keys, layer.values
+
+
+def _buffer_like(states: Tensor, *, num_tokens: int, num_rows: int | None = None) -> Tensor:
+    """Room for so many tokens of so many rows (None: as many as there are), and some to spare; its content is arbitrary."""
+    num_rows = len(states) if num_rows is None else num_rows
     return states.new_empty(
         (num_rows, states.shape[1], num_tokens + _SPARE_TOKENS, states.shape[3])
     )
@@ -139,19 +157,23 @@ def _buffer_like(states: Tensor, *, num_rows: int, num_tokens: int) -> Tensor:
 
 def _grown(states: Tensor, *, num_tokens: int) -> Tensor:
     """The same content in a buffer with room for so many tokens and some to spare."""
-    made = _buffer_like(states, num_rows=len(states), num_tokens=num_tokens)
+    made = _buffer_like(states, num_tokens=num_tokens)
     made[:, :, : states.shape[2]] = states
     return made
 
 
-def _aligned(upper: Tensor, lower: Tensor, *, width: int) -> Tensor:
-    """A buffer with the rows of both, their last tokens in one column; what a row does not fill is zero."""
-    made = _buffer_like(upper, num_rows=len(upper) + len(lower), num_tokens=width)
-    first = 0
-    for states in (upper, lower):
-        rows, start = slice(first, first + len(states)), width - states.shape[-2]
+def _aligned(parts: Sequence[Tensor], kept: Sequence[Tensor | None], *, width: int) -> Tensor:
+    """A buffer with the kept rows of all parts, their last tokens in one column; what a row does not fill is zero."""
+    import torch
+
+    nums = [len(states if rows is None else rows) for states, rows in zip(parts, kept, strict=True)]
+    made = _buffer_like(parts[0], num_rows=sum(nums), num_tokens=width)
+    for states, rows, into in zip(parts, kept, torch.split(made, nums), strict=True):
+        start = width - states.shape[-2]
         # Masked places are multiplied by 0, which leftovers of memory (NaN) would survive.
-        made[rows, :, :start] = 0
-        made[rows, :, start:width] = states
-        first = rows.stop
+        into[:, :, :start] = 0
+        if rows is None:
+            into[:, :, start:width] = states
+        else:
+            torch.index_select(states, 0, rows, out=into[:, :, start:width])
     return made

@@ -234,6 +234,8 @@ def _decimal(digits: str, *, is_in_brackets: bool = False) -> Fraction | None:
     A comma with exactly three digits after it groups thousands; else it is a decimal comma, but only where there is no
     other reading: not in a list, not in a pair of coordinates (PRACTICE 5).
     """
+    if digits.isdecimal() and len(digits) <= MAX_DIGITS:
+        return Fraction(int(digits))
     for separator in (",\\!", "{,}", "\\,", "\u00a0", "\u2009", "\u202f"):
         digits = digits.replace(separator, ",")
     if len(digits) > MAX_DIGITS:

@@ -6,6 +6,7 @@ Prompts are read in groups of like length, so that little padding is computed, a
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from kpod.runner.texts import GeneratedText
@@ -16,7 +17,9 @@ from kpod.stages._lm.decoding import (
     HasStopText,
     Row,
 )
+from kpod.stages._lm.heap import kept_heap
 from kpod.stages._lm.length_runs import cheapest_runs
+from kpod.stages._lm.ragged_attention import ragged
 from kpod.stages._lm.waiting_rows import WaitingRows
 
 if TYPE_CHECKING:
@@ -79,16 +82,17 @@ def steps(
         return _read_together(model, rows, num_read=num_read) if can_join else [list(rows)]
 
     taken = list(first)
-    while taken:
-        batch = yield from _begun(None, groups(taken), begin)
-        most_rows = batch.num_rows
-        while num_rows := batch.num_rows:
-            if can_join and waiting and num_rows <= _REFILL_AT_FRAC * most_rows:
-                taken = waiting.take(beside=num_rows, tokens_a_row=batch.tokens_a_row)
-                batch = yield from _begun(batch, groups(taken), begin)
-                most_rows = num_rows = batch.num_rows
-            yield batch.step(), num_rows
-        taken = waiting.take()
+    with kept_heap(model.device.type), ragged(model) if can_join else nullcontext():
+        while taken:
+            batch = yield from _begun(None, groups(taken), begin)
+            most_rows = batch.num_rows
+            while num_rows := batch.num_rows:
+                if can_join and waiting and num_rows <= _REFILL_AT_FRAC * most_rows:
+                    taken = waiting.take(beside=num_rows, tokens_a_row=batch.tokens_a_row)
+                    batch = yield from _begun(batch, groups(taken), begin)
+                    most_rows = num_rows = batch.num_rows
+                yield batch.step(), num_rows
+            taken = waiting.take()
 
 
 def _begun(
@@ -97,24 +101,17 @@ def _begun(
     begin: Callable[[Sequence[Row]], DecodingBatch],
 ) -> Generator[tuple[list[FinishedRow], int], None, DecodingBatch]:
     """Take a first step with every group, and let them join the batch; returns the batch."""
-    joined: DecodingBatch | None = None
+    batches = [] if batch is None else [batch]
     for group in groups:
         newcomers = begin(group)
         yield newcomers.step(), len(group)
-        joined = _together(joined, newcomers)
-    # The batch's cache is copied once, however many groups there were.
-    whole = joined if batch is None else batch if joined is None else _together(batch, joined)
-    assert whole is not None, "there is a batch, or rows to make one of"
-    return whole
-
-
-def _together(batch: DecodingBatch | None, newcomers: DecodingBatch) -> DecodingBatch:
-    """One batch with the rows of both; of two without rows, the latter."""
-    if batch is None or not batch.num_rows:
-        return newcomers
-    if newcomers.num_rows:
-        batch.take_in(newcomers)
-    return batch
+        batches.append(newcomers)
+    assert batches, "there is a batch, or rows to make one of"
+    # All join at once: every cache is copied once, however many groups there are.
+    first, *others = [one for one in batches if one.num_rows] or batches[-1:]
+    if others:
+        first.take_in(others)
+    return first
 
 
 def _read_together(model: Any, rows: Sequence[Row], *, num_read: int) -> list[list[Row]]:

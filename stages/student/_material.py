@@ -19,6 +19,7 @@ from kpod.stages._lm.curricula import (
 )
 from kpod.stages._lm.encoding import Encoded, Example
 from kpod.stages._lm.example_stream import Streams, stream_examples
+from kpod.stages._lm.heap import old_objects_left
 from kpod.stages._lm.joining import check_shelved
 from kpod.stages._lm.loading import family, load_tokenizer, longest_trained
 from kpod.stages._lm.prompts import Prompt
@@ -62,7 +63,7 @@ def gather(ctx: Context[Config], stage: Student, files: ModelFiles) -> Material:
     prompt = config.prompt.resolve()
     tokenizer = load_tokenizer(files)
     _check_prompt(ctx, stage, prompt)
-    with _workplace(ctx) as folder:
+    with _workplace(ctx) as folder, old_objects_left():
         encoded = stream_examples(
             tokenizer,
             _streams(ctx, stage),

@@ -21,6 +21,7 @@ FILES = (
     "stages/_lm/generation.py",
     "stages/_lm/key_cache.py",
     "stages/_lm/packed_weights.py",
+    "stages/_lm/ragged_attention.py",
     "stages/_lm/waiting_rows.py",
     "stages/_lm/writing_loop.py",
 )

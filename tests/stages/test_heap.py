@@ -1,14 +1,15 @@
-"""A heap that keeps what is freed changes nothing but time, and gives it back at the end."""
+"""A heap that keeps what is freed, and objects that are left alone: they change nothing but time, and end with their block."""
 
 from __future__ import annotations
 
 import gc
 import sys
+import weakref
 from pathlib import Path
 
 import pytest
 
-from kpod.stages._lm.heap import kept_heap
+from kpod.stages._lm.heap import kept_heap, old_objects_left
 
 
 def _resident_mb() -> float:
@@ -39,3 +40,25 @@ def test_off_a_cpu_nothing_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")
     with kept_heap("cpu"):
         pass
+
+
+def test_old_objects_are_left_alone_and_garbage_of_the_block_is_found() -> None:
+    class Link:
+        other: Link
+
+    def cycle() -> weakref.ref[Link]:
+        link = Link()
+        link.other = link
+        return weakref.ref(link)
+
+    gc.collect()
+    before = cycle()
+    with old_objects_left():
+        assert gc.get_freeze_count() > 1000
+        within = cycle()
+        gc.collect()
+        assert within() is None
+        assert before() is not None
+    assert gc.get_freeze_count() == 0
+    gc.collect()
+    assert before() is None
