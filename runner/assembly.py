@@ -19,11 +19,15 @@ _SECRET_NAMES = frozenset({"api_key", "apikey", "token", "secret", "password"})
 def find_recipe(name: str) -> Path:
     """The file that a person means: a path, or the bare name of a recipe that ships with kpod."""
     path = Path(name)
-    if not path.exists() and path.name == name:
-        shipped = shipped_recipes() / (name if name.endswith(".yaml") else f"{name}.yaml")
-        if shipped.exists():
-            return shipped
-    return path
+    return path if path.exists() else _shipped(name) or path
+
+
+def _shipped(name: str) -> Path | None:
+    """The recipe of that bare name that ships with kpod, if there is one."""
+    if Path(name).name != name:
+        return None
+    shipped = shipped_recipes() / (name if name.endswith(".yaml") else f"{name}.yaml")
+    return shipped if shipped.exists() else None
 
 
 def shipped_recipes() -> Path:
@@ -150,8 +154,10 @@ def _base_path(base: Node, path: Path, *, root: Path, chain: tuple[Path, ...]) -
             ]
         )
     target = path.parent / base.value
+    if not target.exists():
+        target = _shipped(base.value) or target
     resolved = target.resolve()
-    problem = ""
+    problem = hint = ""
     if resolved in chain:
         names = " -> ".join(part.name for part in (*chain[chain.index(resolved) :], resolved))
         problem = f"extends runs in a circle: {names}"
@@ -159,8 +165,18 @@ def _base_path(base: Node, path: Path, *, root: Path, chain: tuple[Path, ...]) -
         problem = f"{base.value} lies outside the project ({root})"
     elif not resolved.exists():
         problem = f"there is no file {target}"
+        hint = nearest(base.value, [shipped.stem for shipped in shipped_recipes().glob("*.yaml")])
     if problem:
-        raise RecipeError([Problem(message=problem, where=base.position, path="extends")])
+        allowed = (
+            "a path from this file's folder, or the bare name of a recipe that ships with kpod"
+        )
+        raise RecipeError(
+            [
+                Problem(
+                    message=problem, where=base.position, path="extends", allowed=allowed, hint=hint
+                )
+            ]
+        )
     return target
 
 

@@ -112,9 +112,9 @@ def editor_schema() -> dict[str, Any]:
     schema: dict[str, Any] = json.loads(json.dumps(recipe_schema()))
     schema["required"] = []
     schema["properties"]["extends"] = {
-        "type": "array",
+        "type": ["array", "string"],
         "items": {"type": "string"},
-        "description": "Recipes that this one changes: maps merge deep, lists replace, null deletes.",
+        "description": "Recipes that this one changes, by path or by the bare name of one that ships with kpod: maps merge deep, lists replace, null deletes.",
     }
     stage = schema["properties"]["stages"]["additionalProperties"]
     stage["required"] = []

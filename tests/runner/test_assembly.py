@@ -190,3 +190,21 @@ def test_the_resolved_recipe_gives_the_same_keys(chain: Chain) -> None:
 def test_a_bare_name_means_a_shipped_recipe_unless_a_file_has_it(folder: Path) -> None:
     assert Path("nowhere.yaml") == find_recipe("nowhere.yaml")
     assert Path("base.yaml") == find_recipe("base.yaml")
+
+
+def test_a_recipe_that_ships_is_extended_by_its_bare_name_and_one_beside_it_comes_first(
+    folder: Path,
+) -> None:
+    path = folder / "recipe.yaml"
+    path.write_text(
+        "extends: quickstart\nname: mine\nstages: {answer_only: null}\n", encoding="utf-8"
+    )
+    shipped = compose(path)
+    path.write_text("extends: [base.yaml]\n", encoding="utf-8")
+    (folder / "quickstart").write_text(BASE, encoding="utf-8")
+    beside = composed(folder, "extends: quickstart\n")
+
+    stages = plain(shipped)["stages"]
+    assert {"standard", "kpod"} <= set(stages)
+    assert "answer_only" not in stages
+    assert beside["name"] == "base"

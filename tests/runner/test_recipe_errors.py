@@ -104,6 +104,7 @@ MISTAKES = {
         + "".join(f"{chr(98 + n)}: &{chr(98 + n)} [{', '.join(['*' + chr(97 + n)] * 10)}]\n" for n in range(9))
     ),
     "extends_missing": Mistake(recipe="extends: [none.yaml]\n" + GOOD),
+    "extends_misspelt": Mistake(recipe="extends: quikstart\n" + GOOD),
     "extends_circle": Mistake(
         recipe="extends: [base.yaml]\n" + GOOD, files={"base.yaml": "extends: [recipe.yaml]\n" + BASE}
     ),
