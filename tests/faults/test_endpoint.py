@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import signal
+import subprocess
 import time
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from kpod.runner import Ledger
 from kpod.runner.texts import TextStore
 from tests.faults.asking import result, start
 from tests.faults.endpoint import Endpoint
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -25,6 +28,13 @@ CONCURRENCY = 16
 NUM_KILLS = 4
 
 
+def answered(
+    process: subprocess.Popen[str], endpoint: Endpoint, number: int, *, look_every_s: float = 0.02
+) -> None:
+    """Wait until the endpoint has answered so many requests, while the process that asks lives."""
+    wait_until(process, lambda: endpoint.stats()["answered"] >= number, look_every_s=look_every_s)
+
+
 def test_two_thousand_questions_survive_every_fault_and_four_kills(tmp_path: Path) -> None:
     draw = random.Random()
     settings = {
@@ -36,12 +46,10 @@ def test_two_thousand_questions_survive_every_fault_and_four_kills(tmp_path: Pat
     with Endpoint(faults=FAULTS, latency_s=0.01, seed=draw.randrange(2**32)) as endpoint:
         for kill in range(NUM_KILLS):
             process = start(tmp_path, numbers=2000, urls=[endpoint.url], **settings)
-            until = draw.randrange(400 * kill + 1, 400 * kill + 400)
-            while endpoint.stats()["answered"] < until:
-                assert process.poll() is None, "it ended by itself"
-                time.sleep(draw.uniform(0.0, 0.05))
+            until = draw.randrange(300 * kill + 1, 300 * kill + 300)
+            answered(process, endpoint, until, look_every_s=draw.uniform(0.0, 0.05))
             process.kill()
-            process.wait()
+            assert process.wait() == -signal.SIGKILL, "it ended by itself"
         found = result(start(tmp_path, numbers=2000, urls=[endpoint.url], **settings))
         stats = endpoint.stats()
     store = TextStore(tmp_path / "texts.sqlite")
@@ -78,11 +86,9 @@ def test_two_runs_at_once_ask_every_question_once(tmp_path: Path) -> None:
 def test_what_a_killed_run_was_asking_is_taken_over_by_the_one_that_waits(tmp_path: Path) -> None:
     with Endpoint(latency_s=0.3) as endpoint:
         first = start(tmp_path, numbers=20, urls=[endpoint.url], model="teacher", concurrency=2)
-        while endpoint.stats()["answered"] < 2:
-            time.sleep(0.02)
+        answered(first, endpoint, 2)
         second = start(tmp_path, numbers=20, urls=[endpoint.url], model="teacher", concurrency=16)
-        while endpoint.stats()["answered"] < 6:
-            time.sleep(0.02)
+        answered(second, endpoint, 6)
         first.kill()
         first.wait()
         found = result(second)
@@ -97,8 +103,7 @@ def test_a_server_that_comes_back_is_asked_again(tmp_path: Path) -> None:
         process = start(
             tmp_path, numbers=100, urls=[endpoint.url], model="teacher", concurrency=2, first_wait_s=0.05
         )  # fmt: skip
-        while endpoint.stats()["answered"] < 10:
-            time.sleep(0.02)
+        answered(process, endpoint, 10)
         endpoint.stop()
         time.sleep(0.3)
         endpoint.start()

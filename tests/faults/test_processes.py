@@ -19,6 +19,7 @@ from kpod.runner.archive import Archive
 from tests.chain import PLUGIN, Chain, finish, output_bytes, recipe
 from tests.faults.many_and_one import trained_by_many_and_one
 from tests.ranks import free_port
+from tests.waiting import wait_until
 
 CREW = Path(__file__).parents[1] / "crew"
 
@@ -57,11 +58,7 @@ def is_alive(pid: int) -> bool:
 
 def until(crew: Chain, line: str, process: subprocess.Popen[str]) -> None:
     """Until the journal has a line."""
-    began = time.monotonic()
-    while line not in crew.lines():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() - began < 300, crew.lines()
-        threading.Event().wait(0.05)
+    wait_until(process, lambda: line in crew.lines(), look_every_s=0.05)
 
 
 def pids(crew: Chain) -> list[int]:

@@ -13,6 +13,7 @@ from kpod.runner.cli import main
 from kpod.runner.store import Store
 from tests.chain import Chain, output_bytes, recipe, seven, step
 from tests.faults.disks import METHODS, Act, Calls, be_full, die, die_half_way, in_a_child, watch
+from tests.waiting import wait_until
 
 TWO = recipe(
     s1={"uses": "chain.numbers", "with": {"count": 4}},
@@ -107,18 +108,16 @@ def test_a_full_disk_at_any_call_is_told_in_words_and_the_next_run_goes_on(
 
 @pytest.mark.slow
 def test_a_real_kill_at_a_random_moment_loses_nothing(chain: Chain, tmp_path: Path) -> None:
-    chain.write(seven(**{f"s{number}": {"pause_s": 0.05} for number in range(2, 7)}))
-    expected = output_bytes(chain.run(runs=tmp_path / "undisturbed").archive)
+    expected = output_bytes(chain.run(seven(), runs=tmp_path / "undisturbed").archive)
+    chain.write(seven(**{f"s{number}": {"pause_s": 0.1} for number in range(2, 7)}))
     chance = random.Random(0)
     for number in range(3):
         runs = tmp_path / f"{number}"
         for _ in range(3):
-            # Three kills come within 18 of the 32 lines that a run adds, however fast the machine is.
-            until = len(chain.lines()) + chance.randint(0, 6)
+            # Three kills come within 15 of the 32 lines that a run adds, however fast the machine is; 1.5 s are left.
+            num_lines = len(chain.lines()) + chance.randint(0, 5)
             process = chain.start("run", "recipe.yaml", "--runs", str(runs))
-            while len(chain.lines()) < until:
-                assert process.poll() is None, process.communicate()
-                time.sleep(0.002)
+            wait_until(process, lambda wanted=num_lines: len(chain.lines()) >= wanted)  # type: ignore[misc]
             time.sleep(chance.uniform(0, 0.05))
             process.kill()
             process.communicate()
