@@ -241,11 +241,12 @@ def _write_out(
     written[name] = node
     target = like.node.value if isinstance(like.node, Scalar) else None
     path = f"stages.{name}.like"
+    others = [key for key in stages.entries if key != name]
     if not isinstance(target, str) or target not in stages.entries:
         problems.append(
             Problem(
                 message=f"no stage has the id '{target}'", where=like.node.position, path=path,
-                allowed=", ".join(key for key in stages.entries if key != name), hint=nearest(str(target), stages.entries),
+                allowed=", ".join(others), hint=nearest(str(target), others),
             )
         )  # fmt: skip
     elif target in (*chain, name):

@@ -44,6 +44,7 @@ MISTAKES = {
     "other_version": Mistake(recipe=GOOD.replace("kpod: 1", "kpod: 2")),
     "bad_name": Mistake(recipe=GOOD.replace("demo", "../demo")),
     "bad_id": Mistake(recipe=GOOD.replace("  numbers:", "  Numbers-1:")),
+    "dotted_id": Mistake(recipe=GOOD.replace("  numbers:", "  my.numbers:")),
     "unknown_key": Mistake(recipe=GOOD.replace("count", "cuont")),
     "wrong_type": Mistake(recipe=GOOD.replace("3", "three")),
     "number_in_quotes": Mistake(recipe=GOOD.replace("3", "'3'")),
@@ -111,6 +112,14 @@ MISTAKES = {
     "extends_outside": Mistake(recipe="extends: [../outside.yaml]\n" + GOOD, files={"../outside.yaml": BASE}),
     "extends_link_outside": Mistake(recipe="extends: [/etc/hostname]\n" + GOOD),
     "extends_number": Mistake(recipe="extends: [3]\n" + GOOD),
+    "extended_stage_misspelt": Mistake(
+        recipe="extends: base.yaml\nname: demo\nstages:\n  nubmers: {with: {count: 4}}\n", files={"base.yaml": BASE}
+    ),
+    "set_stage_misspelt": Mistake(recipe=GOOD, words=("--set", "stages.nubmers.with.count=4")),
+    "setting_beside_with": Mistake(recipe=GOOD.replace("with: {count: 3}", "count: 3")),
+    "set_beside_with": Mistake(recipe=GOOD, words=("--set", "stages.numbers.count=4")),
+    "input_beside_in": Mistake(recipe=GOOD + "  next: {uses: chain.step, questions: numbers}\n"),
+    "like_means_another": Mistake(recipe=GOOD + "  number: {like: numbrs}\n"),
     "error_in_a_base": Mistake(
         recipe="extends: [base.yaml]\nname: demo\n", files={"base.yaml": BASE.replace("count", "cuont")}
     ),
