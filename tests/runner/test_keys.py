@@ -209,6 +209,8 @@ def test_arms_of_one_kind_share_a_seed_and_kinds_do_not() -> None:
         ({}, {"inputs": {"questions": ["dd"]}}, ["input changed: questions"]),
         ({}, {"inputs": {"questions": ["aa", "bb"], "more": ["x"]}}, ["input is new: more"]),
         ({}, {"sources": {"path": {"sha256": "d"}}}, ["source changed: path"]),
+        ({"sources": {}}, {}, ["source is new: path"]),
+        ({}, {"sources": {}}, ["source is gone: path"]),
         ({}, {"packages": {"torch": "2.9"}}, ["library changed: torch 2.8 -> 2.9"]),
         ({}, {"rank": 9, "rate": 0.2, "inputs": {"questions": []}},
          ["config changed: rank 8 -> 9", "config changed: rate 0.1 -> 0.2", "input is gone: questions"]),
