@@ -158,6 +158,22 @@ def test_an_unknown_stage_is_answered_with_the_nearest(capsys: pytest.CaptureFix
     assert "did you mean 'data.gsm8k'?" in capsys.readouterr().err
 
 
+def test_a_stage_tells_each_setting_in_lines_that_fit_a_page(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["stages", "teacher.openai"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+
+    assert "  urls  list of text  required  (at least 1)" in lines
+    assert "  temperature  number = 0.0  (>= 0, <= 2)" in lines
+    assert "  price  settings or null = null" in lines
+    assert "  prompt  settings" in lines
+    start = lines.index("  samples  integer = 1  (>= 1)")
+    assert lines[start + 1] == "      Texts a question; more than one needs a temperature above 0."
+    settings = lines[lines.index("settings (required: a recipe must give it)") :]
+    assert max(map(len, settings)) <= 120
+
+
 def test_one_broken_plugin_does_not_hide_the_other_stages(
     chain: Chain, capsys: pytest.CaptureFixture[str]
 ) -> None:
