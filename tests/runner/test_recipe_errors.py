@@ -47,6 +47,8 @@ MISTAKES = {
     "dotted_id": Mistake(recipe=GOOD.replace("  numbers:", "  my.numbers:")),
     "unknown_key": Mistake(recipe=GOOD.replace("count", "cuont")),
     "wrong_type": Mistake(recipe=GOOD.replace("3", "three")),
+    "list_for_a_mapping": Mistake(recipe=GOOD.replace("{count: 3}", "[count: 3]")),
+    "text_for_a_list": Mistake(recipe=HEAD + "  far: {uses: chain.count, with: {}}\ncompare: {primary: far}\n"),
     "number_in_quotes": Mistake(recipe=GOOD.replace("3", "'3'")),
     "out_of_range": Mistake(recipe=GOOD.replace("3", "-3")),
     "exponent_is_a_number": Mistake(recipe=GOOD.replace("3", "1e-5")),
@@ -131,6 +133,7 @@ MISTAKES = {
     "set_unknown": Mistake(recipe=GOOD, words=("--set", "stages.numbers.with.cuont=3")),
     "set_below_a_number": Mistake(recipe=GOOD, words=("--set", "stages.numbers.with.count.x=3")),
     "until_unknown": Mistake(recipe=GOOD, words=("--until", "nubmers")),
+    "force_a_view": Mistake(recipe=GOOD + "  page: {uses: chain.page}\n", words=("--force", "page")),
     "force_unknown": Mistake(recipe=GOOD, words=("--force", "nubmers")),
     "several": Mistake(
         recipe=HEAD + "  one: {uses: chain.numbers, with: {count: -1, cuont: 2}}\n  two: {uses: chain.stpe}\n"
@@ -197,6 +200,17 @@ def test_a_huge_recipe_is_refused_at_once(place: Path, capsys: pytest.CaptureFix
     assert code == 2
     told = capsys.readouterr().err
     assert "recipe.yaml\n  the file has 50,000,000 bytes, which is no recipe\n" in told
+
+
+def test_a_misspelt_name_of_a_shipped_recipe_is_told_with_the_nearest(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert place.is_dir()
+    assert main(["run", "quikstart"]) == 2
+    assert capsys.readouterr().err == (
+        "quikstart\n  there is no such file, nor does a recipe of that name ship with kpod\n"
+        "  did you mean 'quickstart'?\n1 error; nothing was run\n"
+    )
 
 
 def test_a_recipe_that_is_not_there_names_the_nearest(
