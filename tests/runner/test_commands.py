@@ -132,6 +132,31 @@ def test_a_failed_run_is_listed_with_why_it_failed(
     assert "failed: stage s2 (chain.step) no such luck" in _told(chain, capsys, "runs")
 
 
+def test_a_failed_run_is_listed_with_recipe_and_seed_and_the_beginning_of_a_long_reason(
+    chain: Chain, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(KpodError, match="luck"):
+        chain.run(recipe(s1={"uses": "chain.numbers"}, s2=step("s1", "s2", fail="luck " * 60)))
+
+    row = _told(chain, capsys, "runs").splitlines()[1]
+
+    assert row.split()[1:4] == ["chain", "0", "failed:"]
+    assert row.endswith("luck…") or row.endswith("…")
+    assert len(row) < 200
+    assert "luck " * 59 in _told(chain, capsys, "runs", "--json")
+
+
+def test_settings_are_explained_as_recipes_write_them(
+    chain: Chain, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chain.run(recipe(s1={"uses": "chain.numbers", "with": {"count": 3}}))
+
+    lines = _told(chain, capsys, "explain", "last", "s1").splitlines()
+
+    assert "  config count = 3" in lines
+    assert "  config path = null" in lines
+
+
 def test_an_until_run_can_be_run_again_from_its_archive(
     chain: Chain, capsys: pytest.CaptureFixture[str]
 ) -> None:
