@@ -25,7 +25,7 @@ def refuse_empty_tests(planner: Planner) -> None:
             raise StageError(
                 f"{wire} ({stage.uses}, read by {readers}) holds no question to evaluate on\n"
                 "allowed: at least one\n"
-                f"give {wire.stage} test questions (`kpod stages {stage.uses}` says how), or let {readers} read others:"
+                f"give the stage {wire.stage} a test set (`kpod stages {stage.uses}` says how), or let {readers} read others:"
                 " in: {questions: ID.OUTPUT}"
             )
 

@@ -108,8 +108,7 @@ def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     if old["seed"] != new["seed"]:
         found.append("seed changed")
     found += [
-        f"library changed: {name} {old['libraries'].get(name)} -> {new['libraries'].get(name)}"
-        for name in _unequal(old["libraries"], new["libraries"])
+        f"library changed: {line}" for line in _differences(old["libraries"], new["libraries"], "")
     ]
     if old["key_schema"] != new["key_schema"]:
         found.append("the way keys are made changed")

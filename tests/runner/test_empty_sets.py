@@ -30,7 +30,7 @@ def test_a_test_set_without_questions_is_told_before_the_teacher_is_asked(tmp_pa
     assert str(caught.value) == (
         "questions.test (data.table, read by scores) holds no question to evaluate on\n"
         "allowed: at least one\n"
-        "give questions test questions (`kpod stages data.table` says how), or let scores read others:"
+        "give the stage questions a test set (`kpod stages data.table` says how), or let scores read others:"
         " in: {questions: ID.OUTPUT}"
     )
 

@@ -233,6 +233,13 @@ def test_changes_says_which_setting_is_new_or_gone() -> None:
     assert changes(after, before) == ["config changed: vote is gone: null"]
 
 
+def test_a_library_that_counts_under_the_new_setting_alone_is_new() -> None:
+    before, after = dict(image()), dict(image())
+    after["libraries"] = {**after["libraries"], "bitsandbytes": "0.50.2"}
+
+    assert changes(before, after) == ["library changed: bitsandbytes is new: 0.50.2"]
+
+
 @given(st.data())
 @settings(max_examples=100)
 def test_two_images_have_one_key_exactly_when_nothing_changed(data: st.DataObject) -> None:

@@ -86,6 +86,9 @@ MISTAKES = {
     "wrong_record": Mistake(
         recipe=GOOD + "  all: {uses: chain.count, in: {questions: numbers}}\n  next: {uses: chain.step, in: {questions: all.counts}}\n"
     ),
+    "wrong_stage": Mistake(
+        recipe=GOOD + "  all: {uses: chain.count, in: {questions: numbers}}\n  next: {uses: chain.step, in: {questions: all}}\n"
+    ),
     "source_is_a_view": Mistake(
         recipe=GOOD + "  page: {uses: chain.page}\n  next: {uses: chain.step, in: {questions: page}}\n"
     ),
