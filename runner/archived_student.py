@@ -29,6 +29,16 @@ class ArchivedStudent:
     hub: tuple[str, str] | None
     evaluation: ArchivedUnit | None
 
+    def is_evaluated_in_half(self, form: str) -> bool:
+        """Whether the evaluation computed in bf16 on the very weights of this form, so that fp32 may say other words.
+
+        Args:
+            form: adapter, or merged: an adapter and its base made one are other weights.
+        """
+        config = self.evaluation.config if self.evaluation else {}
+        is_half = (config.get("precision"), config.get("quantisation", "none")) == ("bf16", "none")
+        return is_half and (form == "adapter" or self.base is None)
+
 
 def find_student(archive: Archive, arm: str | None, stage: str | None) -> ArchivedStudent:
     """The student that a person means.

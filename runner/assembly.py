@@ -30,6 +30,23 @@ def _shipped(name: str) -> Path | None:
     return shipped if shipped.exists() else None
 
 
+def _refuse_misspelt(path: Path) -> None:
+    """Name the shipped recipe that a bare name may mean, where no file beside it has a name that is nearer."""
+    if path.exists() or path.parent != Path():
+        return
+    shipped = nearest(path.name, [recipe.stem for recipe in shipped_recipes().glob("*.yaml")])
+    if shipped and not nearest(path.name, [file.name for file in Path().glob("*.y*ml")]):
+        raise RecipeError(
+            [
+                Problem(
+                    message="there is no such file, nor does a recipe of that name ship with kpod",
+                    where=Position(str(path)),
+                    hint=shipped,
+                )
+            ]
+        )
+
+
 def shipped_recipes() -> Path:
     """The folder of the recipes that ship with kpod."""
     from importlib.util import find_spec
@@ -46,6 +63,7 @@ def compose(path: Path, *, settings: Sequence[str] = ()) -> Mapping:
     Raises:
         RecipeError: with all problems found.
     """
+    _refuse_misspelt(path)
     root = _project_root(path)
     node = _with_bases(path, root=root, chain=())
     for setting in settings:
@@ -241,11 +259,12 @@ def _write_out(
     written[name] = node
     target = like.node.value if isinstance(like.node, Scalar) else None
     path = f"stages.{name}.like"
+    others = [key for key in stages.entries if key != name]
     if not isinstance(target, str) or target not in stages.entries:
         problems.append(
             Problem(
                 message=f"no stage has the id '{target}'", where=like.node.position, path=path,
-                allowed=", ".join(key for key in stages.entries if key != name), hint=nearest(str(target), stages.entries),
+                allowed=", ".join(others), hint=nearest(str(target), others),
             )
         )  # fmt: skip
     elif target in (*chain, name):

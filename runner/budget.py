@@ -63,7 +63,7 @@ class Budget:
         """The error for a stage that can send nothing more."""
         return BudgetReached(
             f"the budget of {money(self.limit_usd or 0.0)} is reached: {self.spent_usd:,.4f} USD spent by this command,"
-            f" {done:,} of {total:,} {unit} are there\n"
+            f" and the next request could cost more than is left; {done:,} of {total:,} {unit} are there\n"
             "what is answered is stored; the same command continues, with a budget of its own"
         )
 

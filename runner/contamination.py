@@ -124,7 +124,7 @@ def refuse_contamination(planner: Planner, events: Events, done: set[Pair]) -> N
             "contamination_checked", train=str(pair.train), test=str(pair.test), num_train=found.num_train,
             num_test=found.num_test, num_masked=found.num_masked,
         )  # fmt: skip
-    for wire in _wires(planner, "test"):
+    for wire in question_wires(planner, "test"):
         alone = Pair(wire, wire)
         if alone not in done and planner.is_known(wire):
             done.add(alone)
@@ -132,11 +132,11 @@ def refuse_contamination(planner: Planner, events: Events, done: set[Pair]) -> N
 
 
 def _pairs(planner: Planner) -> list[Pair]:
-    tests = _wires(planner, "test")
-    return [Pair(train, test) for train in _wires(planner, "train") for test in tests]
+    tests = question_wires(planner, "test")
+    return [Pair(train, test) for train in question_wires(planner, "train") for test in tests]
 
 
-def _wires(planner: Planner, role: str) -> list[Wire]:
+def question_wires(planner: Planner, role: str) -> list[Wire]:
     """The outputs that are read as training questions by those who learn or teach, or as test questions by anyone."""
     known = planner.question_wires
     if role not in known:
@@ -154,7 +154,7 @@ def _find_wires(planner: Planner, role: str) -> list[Wire]:
     return list(found)
 
 
-def _readers(planner: Planner, wire: Wire, role: str) -> str:
+def question_readers(planner: Planner, wire: Wire, role: str) -> str:
     """The stages that read an output in this role: "rationales and standard"."""
     names = [
         stage.id
@@ -236,7 +236,7 @@ def _refuse_shown(planner: Planner, wire: Wire) -> None:
         if stage_id:
             raise StageError(
                 f"the prompt of {stage_id} shows an example that is a test question of {wire}, read by"
-                f" {_readers(planner, wire, 'test')}:\n  {question.id} {_shortened(text)}\n"
+                f" {question_readers(planner, wire, 'test')}:\n  {question.id} {_shortened(text)}\n"
                 "allowed: examples that are no test question (case and white space do not count)\n"
                 f"write another example in the prompt of {stage_id}, or take the question out of {wire.stage}"
             )
@@ -267,8 +267,8 @@ def _taught(planner: Planner, pair: Pair, found: Overlap) -> str:
     more = found.num_exact - len(found.examples)
     return (
         f"{found.num_exact:,} of the {found.num_test:,} test questions of {pair.test}"
-        f" ({stages[pair.test.stage].uses}, read by {_readers(planner, pair.test, 'test')}) are training questions of"
-        f" {pair.train} ({stages[pair.train.stage].uses}, read by {_readers(planner, pair.train, 'train')}):\n"
+        f" ({stages[pair.test.stage].uses}, read by {question_readers(planner, pair.test, 'test')}) are training questions of"
+        f" {pair.train} ({stages[pair.train.stage].uses}, read by {question_readers(planner, pair.train, 'train')}):\n"
         f"{lines}{f'  and {more:,} more{chr(10)}' if more else ''}"
         "allowed: no question in both; a score on questions that were taught says nothing\n"
         f"read another split, set `limit` in {pair.train.stage} or {pair.test.stage}, or take the rows out of one of their"

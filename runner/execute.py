@@ -13,6 +13,7 @@ from kpod.runner.budget import Budget
 from kpod.runner.canonical import pretty_json
 from kpod.runner.contamination import Pair, refuse_contamination
 from kpod.runner.disk import disk_problem
+from kpod.runner.empty_sets import refuse_empty_tests
 from kpod.runner.errors import (
     BudgetReached,
     Interrupted,
@@ -147,6 +148,7 @@ class Execution:
             reason=assessment.reason, seconds=round(manifest.seconds, 3) if status == "run" else 0.0,
             outputs={name: output.digest for name, output in manifest.outputs.items()}, summary=manifest.summary,
         )  # fmt: skip
+        refuse_empty_tests(self.planner)
         refuse_contamination(self.planner, self.events, self._compared)
 
     def _execute(

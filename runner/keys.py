@@ -6,7 +6,7 @@ Not in it: host, paths, time, placement, stage ids. Source: DESIGN 5.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any
 
 from kpod.runner.canonical import canonical_json, digest_of
@@ -94,8 +94,13 @@ def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
         return [f"another stage: {old['uses']} -> {new['uses']}"]
     if old["version"] != new["version"]:
         found.append(f"version changed: {_short(old['version'])} -> {_short(new['version'])}")
-    found += [f"config changed: {line}" for line in _differences(old["config"], new["config"], "")]
-    found += [f"source changed: {name}" for name in _unequal(old["sources"], new["sources"])]
+    sources = {*old["sources"], *new["sources"]}
+    before, after = _without(old["config"], sources), _without(new["config"], sources)
+    found += [f"config changed: {line}" for line in _differences(before, after, "")]
+    found += [
+        _source_changed(name, old["sources"], new["sources"])
+        for name in _unequal(old["sources"], new["sources"])
+    ]
     found += [
         _input_changed(name, old["inputs"], new["inputs"])
         for name in _unequal(old["inputs"], new["inputs"])
@@ -103,12 +108,22 @@ def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     if old["seed"] != new["seed"]:
         found.append("seed changed")
     found += [
-        f"library changed: {name} {old['libraries'].get(name)} -> {new['libraries'].get(name)}"
-        for name in _unequal(old["libraries"], new["libraries"])
+        f"library changed: {line}" for line in _differences(old["libraries"], new["libraries"], "")
     ]
     if old["key_schema"] != new["key_schema"]:
         found.append("the way keys are made changed")
     return found
+
+
+def _without(config: Mapping[str, Any], sources: Set[str]) -> dict[str, Any]:
+    """A config without what names a source in either image: its content stands for it, or null where there is none."""
+    return {name: value for name, value in config.items() if name not in sources}
+
+
+def _source_changed(name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    if name in old and name in new:
+        return f"source changed: {name}"
+    return f"source {'is new' if name in new else 'is gone'}: {name}"
 
 
 def _input_changed(name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> str:

@@ -183,9 +183,12 @@ def _fill(
     questions, texts = _asked(archive, student)
     check = Check(said=_unchecked(student, checks=checks))
     if checks and student.evaluation is not None:
-        new_tokens = int(student.evaluation.config["max_new_tokens"])
-        said = exported.answers(parts, draft, questions, max_new_tokens=new_tokens, evaluated=texts)
-        check = _compared(student, said, texts, questions, stored=stored)
+        computed: Dtype | None = "bf16" if student.is_evaluated_in_half(form) else None
+        said = exported.answers(
+            parts, draft, questions, max_new_tokens=int(student.evaluation.config["max_new_tokens"]),
+            evaluated=texts, dtype=computed,
+        )  # fmt: skip
+        check = _compared(student, said, texts, questions, stored=computed or stored)
     card = model_card(
         archive, student.unit, student.evaluation,
         _exhibit(exported, parts, student, draft, questions[0], form=form, stored=stored, check=check),

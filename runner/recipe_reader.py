@@ -10,11 +10,12 @@ from kpod.runner.agreement import Agreement, Configured
 from kpod.runner.canonical import digest_of
 from kpod.runner.config import build_config, local_path_fields
 from kpod.runner.document import Mapping, Node, Scalar
-from kpod.runner.errors import KpodError, Position, Problem, RecipeError
+from kpod.runner.errors import KpodError, Position, Problem, RecipeError, nearest
 from kpod.runner.memo import Memo
 from kpod.runner.paths import with_absolute
 from kpod.runner.placing import placement_problems, placements
 from kpod.runner.recipe import Recipe, RecipeStage, RecipeView
+from kpod.runner.recipe_advice import with_advice
 from kpod.runner.recipe_schema import load_schema, recipe_schema
 from kpod.runner.registry import AnyStage, UnknownStage, find_stage, stage_names, suggestion
 from kpod.runner.schema import validate
@@ -35,11 +36,9 @@ class RecipeReader:
     def read(self) -> Recipe:
         """The recipe; raises RecipeError with every problem."""
         plain = document.plain(self.node)
-        self.problems += (
-            validate(self.node, recipe_schema(), path="", subject="a recipe")
-            if self._is_new(plain, recipe_schema())
-            else []
-        )
+        if self._is_new(plain, recipe_schema()):
+            told = validate(self.node, recipe_schema(), path="", subject="a recipe")
+            self.problems += with_advice(told, self.node)
         self._raise()
         found = self._find_stages()
         self._check_settings(found, plain)
@@ -226,6 +225,7 @@ class RecipeReader:
                         where=item.position,
                         path="compare.primary",
                         allowed=", ".join(found),
+                        hint=nearest(str(item.value), found),
                     )
                 )
 

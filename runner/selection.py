@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from kpod.runner.errors import KpodError
+from kpod.runner.errors import KpodError, nearest
 from kpod.runner.recipe import Recipe
 
 
@@ -37,5 +37,13 @@ def downstream_of(recipe: Recipe, first: str) -> frozenset[str]:
 def check_ids(recipe: Recipe, ids: list[str]) -> None:
     """Raise a KpodError for the first id that the recipe does not have."""
     for name in ids:
+        if name in recipe.views:
+            raise KpodError(
+                f"'{name}' ({recipe.views[name].uses}) is a view, which every whole run makes again\n"
+                f"allowed: {', '.join(recipe.stages)}"
+            )
         if name not in recipe.stages:
-            raise KpodError(f"no stage has the id '{name}'\nallowed: {', '.join(recipe.stages)}")
+            hint = nearest(name.partition("[")[0], recipe.stages)
+            raise KpodError(
+                f"no stage has the id '{name}'\nallowed: {', '.join(recipe.stages)}\n{hint}".rstrip()
+            )

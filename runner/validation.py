@@ -141,7 +141,7 @@ class _Telling:
             if isinstance(error.instance, float):
                 wanted = wanted.replace("a number", "a finite number")
             message = f"got {got}, but {name} must be {wanted}"
-            return self._problem(error, message, hint=_quotes_hint(error))
+            return self._problem(error, message, hint=_form_hint(error))
         if rule in BOUNDS:
             message = f"got {got}, but {name} must be {BOUNDS[rule]} {error.validator_value}"
             return self._problem(error, message, allowed=range_words(error.schema))
@@ -263,8 +263,8 @@ class _Telling:
         return node.position if entry is None else entry.key_position
 
 
-def _quotes_hint(error: _Fault) -> str:
-    """What to do where quotes make the difference between text and another value."""
+def _form_hint(error: _Fault) -> str:
+    """What to do where quotes, brackets or a dash make the difference between this value and another."""
     types = error.validator_value
     wanted = {types} if isinstance(types, str) else set(types)
     value = error.instance
@@ -272,4 +272,9 @@ def _quotes_hint(error: _Fault) -> str:
         return f"put it in quotes: '{bare(value)}'"
     if isinstance(value, str) and wanted & {"integer", "number", "boolean"}:
         return "write it without quotes" if needs_quotes(value) and value else ""
+    if isinstance(value, str) and "array" in wanted:
+        item = f"'{value}'" if needs_quotes(value) else value
+        return f"write it in brackets, also where it is one: [{item}]"
+    if isinstance(value, list) and "object" in wanted:
+        return "write its keys without '- ', or in { }: {key: value}"
     return ""

@@ -171,7 +171,7 @@ class Wiring:
             problem = f"{other} ({self.stages[other].stage.uses}) has {'no' if not fits else 'several'} outputs that fit '{wanted.name}' ({_what(wanted)})"
             allowed = ", ".join(
                 f"{other}.{name}" for name, out in outputs.items() if out.record is wanted.record
-            )
+            ) or ", ".join(map(str, self._fitting(wanted, but=stage_id)))
         self.problems.append(
             Problem(message=problem, where=source.position, path=path, allowed=allowed, hint=hint)
         )

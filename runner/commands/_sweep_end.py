@@ -71,7 +71,8 @@ def conclude(
         for line in lines:
             say(line)
     _render(recipe, rows, folder, has_parts=bool(matrix.axes) and wanted is None)
-    say(pretty_json(facts).rstrip() if is_json else f"\n{folder}")
+    pages = sorted(folder.glob("*.html"))
+    say(pretty_json(facts).rstrip() if is_json else f"\n{pages[0] if pages else folder}")
     return is_chosen
 
 

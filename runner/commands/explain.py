@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -124,5 +125,11 @@ def _image_lines(image: dict[str, Any]) -> Iterator[str]:
         ("libraries", "library"),
     ):
         for name, value in sorted(image[part].items()):
-            text = ", ".join(digest[:12] for digest in value) if part == "inputs" else str(value)
+            text = (
+                ", ".join(digest[:12] for digest in value)
+                if part == "inputs"
+                else value
+                if isinstance(value, str)
+                else json.dumps(value, ensure_ascii=False)
+            )
             yield f"{noun} {name} = {text}"

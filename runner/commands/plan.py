@@ -70,24 +70,28 @@ def print_plan(session: Session, *, is_json: bool) -> int:
     return ExitCode.DONE if num_hits == len(planned) else ExitCode.HAS_WORK
 
 
-def _untold(planned: Sequence[Assessment]) -> list[str]:
-    """Units that could tell what they would ask for, once their inputs are there."""
-    return [
-        p.unit.name
+def _untold(planned: Sequence[Assessment]) -> dict[str, list[str]]:
+    """Units that could tell what they would ask for, once the stages that are named beside them are made."""
+    made = {p.unit.stage.id for p in planned if p.status == "hit"}
+    return {
+        p.unit.name: sorted({w.stage for wires in p.unit.wires.values() for w in wires} - made)
         for p in planned
         if p.status == "run?" and isinstance(p.unit.stage.stage(), Forecasting)
-    ]
+    }
 
 
 def forecast_lines(
-    forecasts: Mapping[str, Forecast], untold: Sequence[str], *, budget_usd: float | None
+    forecasts: Mapping[str, Forecast],
+    untold: Mapping[str, Sequence[str]],
+    *,
+    budget_usd: float | None,
 ) -> list[str]:
     """What would be asked for and paid, for people: a line a unit, then the sum."""
     lines = [f"{name}: {_sentence(forecast)}" for name, forecast in forecasts.items()]
-    if untold:
-        lines.append(
-            f"no forecast yet for {', '.join(untold)}: what they read is not made yet; `kpod run RECIPE --until STAGE` makes it"
-        )
+    for name, missing in untold.items():
+        how = " and ".join(f"`kpod run RECIPE --until {stage}`" for stage in missing)
+        makes = "makes it" if len(missing) == 1 else "make them"
+        lines.append(f"no forecast yet for {name}, which reads {', '.join(missing)}: {how} {makes}")
     priced = [forecast.usd for forecast in forecasts.values() if forecast.usd is not None]
     if priced:
         more = ""

@@ -42,13 +42,24 @@ def _unfinished(arguments: Namespace) -> Archive | None:
     if arguments.run != "last":
         archive = find_run(arguments.run, arguments.runs)
         return None if archive.is_complete else archive
-    done: set[str] = set()
+    done: list[Archive] = []
     for archive in reversed(list(list_runs(arguments.runs))):
-        recipe = (archive.folder / "resolved.yaml").read_text(encoding="utf-8")
         if archive.is_complete:
-            done.add(recipe)
-        elif recipe not in done:
+            done.append(archive)
+        elif not any(_goes_on_with(later, archive) for later in done):
             return archive
     raise KpodError(
         f"every run in {arguments.runs} came to its end, or one after it with the same recipe did\nkpod runs lists them"
+    )
+
+
+def _goes_on_with(later: Archive, stopped: Archive) -> bool:
+    """Whether a later run has the recipe of a stopped one, which may still say `auto` where the later one tells what came of it."""
+    lines, later_lines = (
+        (each.folder / "resolved.yaml").read_text(encoding="utf-8").splitlines()
+        for each in (stopped, later)
+    )
+    return len(lines) == len(later_lines) and all(
+        line == other or (line.endswith(": auto") and other.startswith(line.removesuffix("auto")))
+        for line, other in zip(lines, later_lines, strict=True)
     )

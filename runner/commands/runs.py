@@ -10,6 +10,8 @@ from kpod.runner.commands._options import add_folders
 from kpod.runner.console import say, table
 from kpod.runner.errors import ExitCode, KpodError
 
+_WIDTH = 100
+
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare the command line."""
@@ -46,10 +48,21 @@ def _problem(archive: Archive) -> str | None:
     return None
 
 
+def _started(archive: Archive) -> tuple[str, str]:
+    """The recipe and the seed of a run without facts, as its first event tells them."""
+    first = next((row for row in archive.events() if row["event"] == "run_started"), {})
+    return str(first.get("name", "")), str(first.get("seed", ""))
+
+
+def _shortened(problem: str) -> str:
+    """As much as keeps a table a table; `kpod show RUN` and --json tell all of it."""
+    return problem if len(problem) <= _WIDTH else f"{problem[: _WIDTH - 1]}…"
+
+
 def _row(archive: Archive) -> tuple[str, ...]:
     problem = _problem(archive)
     if problem is not None:
-        return (archive.name, "", "", "", "", problem)
+        return (archive.name, *_started(archive), "", "", _shortened(problem))
     units = archive.units.values()
     executed = sum(unit.status == "run" for unit in units)
     scores = [

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kpod.runner import Question, StageError
-from kpod.stages._lm.exporting import BASE_FOLDER, Parts
+from kpod.stages._lm.exporting import BASE_FOLDER, Dtype, Parts
 from kpod.stages._lm.family import Family, family
 from kpod.stages._lm.loading import quiet, read_limits
 from kpod.stages._lm.prompts import model_inputs, prompt_text, question_text
@@ -62,6 +62,7 @@ def answers(
     *,
     max_new_tokens: int,
     evaluated: Sequence[str] = (),
+    dtype: Dtype | None = None,
 ) -> Answers:
     """What an export says to questions, loaded by plain transformers and peft, greedily, one question at a time.
 
@@ -71,6 +72,7 @@ def answers(
         questions: at least one.
         max_new_tokens: as in the evaluation.
         evaluated: what the evaluated student said to each, to be read token by token; none: nothing is read.
+        dtype: to compute in; None: what the card loads it in.
 
     Raises:
         StageError: as `adds_special_tokens`.
@@ -80,7 +82,7 @@ def answers(
     kind = family(parts.spec)
     tokenizer = _plain_tokenizer(folder)
     adds = adds_special_tokens(parts, folder, questions[0])
-    model = _plain_model(parts, folder, kind)
+    model = _plain_model(parts, folder, kind, dtype)
     room = read_limits(parts.files, tokenizer).context_tokens if kind == "causal" else None
     texts, num_chosen, num_tokens = [], 0, 0
     for question, known in zip_longest(questions, evaluated, fillvalue=""):
@@ -131,8 +133,8 @@ def _plain_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     return found
 
 
-def _plain_model(parts: Parts, folder: Path, kind: Family) -> Any:
-    """As the card says that it is loaded; the base of an adapter from here, whatever hub it is on."""
+def _plain_model(parts: Parts, folder: Path, kind: Family, dtype: Dtype | None) -> Any:
+    """As the card says that it is loaded, maybe in another type; the base of an adapter from here, whatever hub it is on."""
     import torch
     from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, GenerationConfig
 
@@ -140,13 +142,15 @@ def _plain_model(parts: Parts, folder: Path, kind: Family) -> Any:
     is_adapter = (folder / "adapter_config.json").is_file()
     copied = folder / BASE_FOLDER
     source = (copied if copied.is_dir() else parts.files.weights) if is_adapter else folder
+    types: dict[str | None, Any] = {"fp32": torch.float32, "bf16": torch.bfloat16}
+    computed = types.get(dtype, torch.float32 if is_adapter else "auto")
     with quiet():
-        model = loader.from_pretrained(
-            str(source), dtype=torch.float32 if is_adapter else "auto", local_files_only=True
-        )
+        model = loader.from_pretrained(str(source), dtype=computed, local_files_only=True)
         if is_adapter:
             from peft import PeftModel
 
-            model = PeftModel.from_pretrained(model, str(folder)).merge_and_unload()
+            model = PeftModel.from_pretrained(model, str(folder))
+            if computed is torch.float32:  # in half precision a merged weight is another weight
+                model = model.merge_and_unload()
         model.generation_config = GenerationConfig.from_pretrained(str(folder))
     return model.eval()

@@ -58,13 +58,16 @@ def is_table(path: Path) -> bool:
     return path.suffix.lower() in _READERS
 
 
-def column(row: Mapping[str, Any], name: str, where: str) -> Any:
+def column(
+    row: Mapping[str, Any], name: str, where: str, *, advice: str = "name the column in the recipe"
+) -> Any:
     """The value of a column; a dot goes into a nested object (`question.stem`).
 
     Args:
         row: the row.
         name: a column, or a dotted path where no column has that very name.
         where: file and line, for the error.
+        advice: what to do where no column has a name like it.
 
     Raises:
         StageError: there is no such column.
@@ -74,17 +77,17 @@ def column(row: Mapping[str, Any], name: str, where: str) -> Any:
     value: Any = row
     for part in name.split("."):
         if not isinstance(value, Mapping) or part not in value:
-            raise StageError(_missing(row, name, where))
+            raise StageError(_missing(row, name, where, advice))
         value = value[part]
     return value
 
 
-def _missing(row: Mapping[str, Any], name: str, where: str) -> str:
+def _missing(row: Mapping[str, Any], name: str, where: str, advice: str) -> str:
     import difflib
 
     names = sorted(_dotted(row))
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
-    hint = f"did you mean '{near[0]}'?" if near else "name the column in the recipe"
+    hint = f"did you mean '{near[0]}'?" if near else advice
     return f"{where}: no column '{name}'\n  allowed: {', '.join(names)}\n  {hint}"
 
 
@@ -225,7 +228,7 @@ def _separated(path: Path, delimiter: str) -> Rows:
         try:
             for cells in reader:
                 if header is None:
-                    header = _header(cells, f"{path}:{reader.line_num}")
+                    header = _header(cells, f"{path}:{reader.line_num}", delimiter)
                 elif cells:
                     yield reader.line_num, _cells(header, cells, f"{path}:{reader.line_num}")
         except UnicodeDecodeError:
@@ -238,7 +241,14 @@ def _separated(path: Path, delimiter: str) -> Rows:
             ) from None
 
 
-def _header(cells: list[str], where: str) -> list[str]:
+def _header(cells: list[str], where: str, delimiter: str) -> list[str]:
+    others = [mark for mark in ";|\t" if mark != delimiter and mark in cells[0]]
+    if len(cells) == 1 and others:
+        raise StageError(
+            f"{where}: got one column, {cells[0]!r}, whose name seems to hold several\n"
+            "  allowed: cells between commas in a .csv, between tabs in a .tsv\n"
+            f"  write the file anew with these in place of {others[0]!r}, or convert it to JSON Lines"
+        )
     repeated = sorted({name for name in cells if cells.count(name) > 1})
     if repeated:
         raise StageError(

@@ -42,6 +42,12 @@ if TYPE_CHECKING:
     from kpod.runner import Context, Source
 
 
+_NO_ANSWER = (
+    "name the column in the recipe, or set columns.answer_optional: true where rows without it have no"
+    " gold answer"
+)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Columns:
     """Which columns hold what; a dot goes into a nested object (`question.stem`)."""
@@ -178,7 +184,7 @@ def _answer(row: Mapping[str, Any], columns: Columns, kind: Kind, where: str) ->
         return None
     if columns.answer_optional and name not in row and name.partition(".")[0] not in row:
         return None
-    return answer_text(column(row, name, where), kind, where)
+    return answer_text(column(row, name, where, advice=_NO_ANSWER), kind, where)
 
 
 def _question_text(row: Mapping[str, Any], columns: Columns, where: str) -> str:

@@ -66,7 +66,8 @@ def test_what_was_reached_is_told_with_its_limit() -> None:
     budget.settle(0.4, 0.25)
 
     assert str(budget.reached(done=3, total=1200)) == (
-        "the budget of 0.50 USD is reached: 0.2500 USD spent by this command, 3 of 1,200 texts are there\n"
+        "the budget of 0.50 USD is reached: 0.2500 USD spent by this command,"
+        " and the next request could cost more than is left; 3 of 1,200 texts are there\n"
         "what is answered is stored; the same command continues, with a budget of its own"
     )
 

@@ -132,6 +132,31 @@ def test_a_failed_run_is_listed_with_why_it_failed(
     assert "failed: stage s2 (chain.step) no such luck" in _told(chain, capsys, "runs")
 
 
+def test_a_failed_run_is_listed_with_recipe_and_seed_and_the_beginning_of_a_long_reason(
+    chain: Chain, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(KpodError, match="luck"):
+        chain.run(recipe(s1={"uses": "chain.numbers"}, s2=step("s1", "s2", fail="luck " * 60)))
+
+    row = _told(chain, capsys, "runs").splitlines()[1]
+
+    assert row.split()[1:4] == ["chain", "0", "failed:"]
+    assert row.endswith("luck…") or row.endswith("…")
+    assert len(row) < 200
+    assert "luck " * 59 in _told(chain, capsys, "runs", "--json")
+
+
+def test_settings_are_explained_as_recipes_write_them(
+    chain: Chain, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chain.run(recipe(s1={"uses": "chain.numbers", "with": {"count": 3}}))
+
+    lines = _told(chain, capsys, "explain", "last", "s1").splitlines()
+
+    assert "  config count = 3" in lines
+    assert "  config path = null" in lines
+
+
 def test_an_until_run_can_be_run_again_from_its_archive(
     chain: Chain, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -156,6 +181,22 @@ def test_what_was_set_aside_without_a_reason_is_listed(
 def test_an_unknown_stage_is_answered_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["stages", "data.gsm8"]) == 2
     assert "did you mean 'data.gsm8k'?" in capsys.readouterr().err
+
+
+def test_a_stage_tells_each_setting_in_lines_that_fit_a_page(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["stages", "teacher.openai"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+
+    assert "  urls  list of text  required  (at least 1)" in lines
+    assert "  temperature  number = 0.0  (>= 0, <= 2)" in lines
+    assert "  price  settings or null = null" in lines
+    assert "  prompt  settings" in lines
+    start = lines.index("  samples  integer = 1  (>= 1)")
+    assert lines[start + 1] == "      Texts a question; more than one needs a temperature above 0."
+    settings = lines[lines.index("settings (required: a recipe must give it)") :]
+    assert max(map(len, settings)) <= 120
 
 
 def test_one_broken_plugin_does_not_hide_the_other_stages(

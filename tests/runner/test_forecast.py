@@ -23,7 +23,7 @@ def test_a_stage_whose_inputs_are_not_made_is_named(
     chain.write(priced(4))
 
     assert plan(chain, capsys).splitlines()[-1] == (
-        "no forecast yet for said: what they read is not made yet; `kpod run RECIPE --until STAGE` makes it"
+        "no forecast yet for said, which reads s1: `kpod run RECIPE --until s1` makes it"
     )
 
 

@@ -209,6 +209,8 @@ def test_arms_of_one_kind_share_a_seed_and_kinds_do_not() -> None:
         ({}, {"inputs": {"questions": ["dd"]}}, ["input changed: questions"]),
         ({}, {"inputs": {"questions": ["aa", "bb"], "more": ["x"]}}, ["input is new: more"]),
         ({}, {"sources": {"path": {"sha256": "d"}}}, ["source changed: path"]),
+        ({"sources": {}}, {}, ["source is new: path"]),
+        ({}, {"sources": {}}, ["source is gone: path"]),
         ({}, {"packages": {"torch": "2.9"}}, ["library changed: torch 2.8 -> 2.9"]),
         ({}, {"rank": 9, "rate": 0.2, "inputs": {"questions": []}},
          ["config changed: rank 8 -> 9", "config changed: rate 0.1 -> 0.2", "input is gone: questions"]),
@@ -229,6 +231,13 @@ def test_changes_says_which_setting_is_new_or_gone() -> None:
 
     assert changes(before, after) == ["config changed: vote is new: null"]
     assert changes(after, before) == ["config changed: vote is gone: null"]
+
+
+def test_a_library_that_counts_under_the_new_setting_alone_is_new() -> None:
+    before, after = dict(image()), dict(image())
+    after["libraries"] = {**after["libraries"], "bitsandbytes": "0.50.2"}
+
+    assert changes(before, after) == ["library changed: bitsandbytes is new: 0.50.2"]
 
 
 @given(st.data())

@@ -44,8 +44,11 @@ MISTAKES = {
     "other_version": Mistake(recipe=GOOD.replace("kpod: 1", "kpod: 2")),
     "bad_name": Mistake(recipe=GOOD.replace("demo", "../demo")),
     "bad_id": Mistake(recipe=GOOD.replace("  numbers:", "  Numbers-1:")),
+    "dotted_id": Mistake(recipe=GOOD.replace("  numbers:", "  my.numbers:")),
     "unknown_key": Mistake(recipe=GOOD.replace("count", "cuont")),
     "wrong_type": Mistake(recipe=GOOD.replace("3", "three")),
+    "list_for_a_mapping": Mistake(recipe=GOOD.replace("{count: 3}", "[count: 3]")),
+    "text_for_a_list": Mistake(recipe=HEAD + "  far: {uses: chain.count, with: {}}\ncompare: {primary: far}\n"),
     "number_in_quotes": Mistake(recipe=GOOD.replace("3", "'3'")),
     "out_of_range": Mistake(recipe=GOOD.replace("3", "-3")),
     "exponent_is_a_number": Mistake(recipe=GOOD.replace("3", "1e-5")),
@@ -83,6 +86,9 @@ MISTAKES = {
     "wrong_record": Mistake(
         recipe=GOOD + "  all: {uses: chain.count, in: {questions: numbers}}\n  next: {uses: chain.step, in: {questions: all.counts}}\n"
     ),
+    "wrong_stage": Mistake(
+        recipe=GOOD + "  all: {uses: chain.count, in: {questions: numbers}}\n  next: {uses: chain.step, in: {questions: all}}\n"
+    ),
     "source_is_a_view": Mistake(
         recipe=GOOD + "  page: {uses: chain.page}\n  next: {uses: chain.step, in: {questions: page}}\n"
     ),
@@ -111,6 +117,14 @@ MISTAKES = {
     "extends_outside": Mistake(recipe="extends: [../outside.yaml]\n" + GOOD, files={"../outside.yaml": BASE}),
     "extends_link_outside": Mistake(recipe="extends: [/etc/hostname]\n" + GOOD),
     "extends_number": Mistake(recipe="extends: [3]\n" + GOOD),
+    "extended_stage_misspelt": Mistake(
+        recipe="extends: base.yaml\nname: demo\nstages:\n  nubmers: {with: {count: 4}}\n", files={"base.yaml": BASE}
+    ),
+    "set_stage_misspelt": Mistake(recipe=GOOD, words=("--set", "stages.nubmers.with.count=4")),
+    "setting_beside_with": Mistake(recipe=GOOD.replace("with: {count: 3}", "count: 3")),
+    "set_beside_with": Mistake(recipe=GOOD, words=("--set", "stages.numbers.count=4")),
+    "input_beside_in": Mistake(recipe=GOOD + "  next: {uses: chain.step, questions: numbers}\n"),
+    "like_means_another": Mistake(recipe=GOOD + "  number: {like: numbrs}\n"),
     "error_in_a_base": Mistake(
         recipe="extends: [base.yaml]\nname: demo\n", files={"base.yaml": BASE.replace("count", "cuont")}
     ),
@@ -122,6 +136,7 @@ MISTAKES = {
     "set_unknown": Mistake(recipe=GOOD, words=("--set", "stages.numbers.with.cuont=3")),
     "set_below_a_number": Mistake(recipe=GOOD, words=("--set", "stages.numbers.with.count.x=3")),
     "until_unknown": Mistake(recipe=GOOD, words=("--until", "nubmers")),
+    "force_a_view": Mistake(recipe=GOOD + "  page: {uses: chain.page}\n", words=("--force", "page")),
     "force_unknown": Mistake(recipe=GOOD, words=("--force", "nubmers")),
     "several": Mistake(
         recipe=HEAD + "  one: {uses: chain.numbers, with: {count: -1, cuont: 2}}\n  two: {uses: chain.stpe}\n"
@@ -188,6 +203,17 @@ def test_a_huge_recipe_is_refused_at_once(place: Path, capsys: pytest.CaptureFix
     assert code == 2
     told = capsys.readouterr().err
     assert "recipe.yaml\n  the file has 50,000,000 bytes, which is no recipe\n" in told
+
+
+def test_a_misspelt_name_of_a_shipped_recipe_is_told_with_the_nearest(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert place.is_dir()
+    assert main(["run", "quikstart"]) == 2
+    assert capsys.readouterr().err == (
+        "quikstart\n  there is no such file, nor does a recipe of that name ship with kpod\n"
+        "  did you mean 'quickstart'?\n1 error; nothing was run\n"
+    )
 
 
 def test_a_recipe_that_is_not_there_names_the_nearest(

@@ -306,7 +306,9 @@ def test_ctrl_c_stops_every_process_and_the_same_command_continues(
 
 
 @pytest.mark.parametrize("best", [[], ["--best", "accuracy"]])
-def test_the_page_of_a_sweep_shows_the_matrix(best: list[str], chain: Chain) -> None:
+def test_the_page_of_a_sweep_shows_the_matrix(
+    best: list[str], chain: Chain, capsys: pytest.CaptureFixture[str]
+) -> None:
     plain = validated()
     plain["stages"]["report"] = {"uses": "report.html"}
     plain["description"] = "<script>alert(1)</script>"
@@ -314,6 +316,7 @@ def test_the_page_of_a_sweep_shows_the_matrix(best: list[str], chain: Chain) -> 
     assert sweep(chain, "--matrix", f"{EPOCHS}=4,9", "seed=0,1", *best, plain=plain) == 0
 
     folder = sorted(chain.runs.glob("*-sweep"))[-1]
+    assert capsys.readouterr().out.splitlines()[-1] == str(folder / "report.html")
     page = (folder / "report.html").read_text(encoding="utf-8")
     facts = json.loads((folder / "report.json").read_text(encoding="utf-8"))
     assert "epochs=4 seed 1" in page

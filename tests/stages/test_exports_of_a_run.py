@@ -7,6 +7,7 @@ import io
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +16,7 @@ from kpod.runner.archive import Archive
 from kpod.runner.cli import main
 from kpod.runner.export import ExportError
 from kpod.runner.model_export import export_model
+from kpod.stages._lm import exported
 from tests.e2e.recipes import BASE, run
 
 RECIPE = """\
@@ -106,3 +108,29 @@ def test_the_exports_of_a_run_answer_as_evaluated_and_their_cards_code_works(
     with pytest.raises(StageError, match="--force base"):
         export_model(archive, "merged", to=out / "gone", arm=None, checks=False)
     assert sorted(path.name for path in out.iterdir()) == ["adapter", "half", "whole", "wrong"]
+
+
+@pytest.mark.slow
+def test_what_was_evaluated_in_half_precision_is_asked_in_it_where_its_weights_are_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In fp32 a student that is sure of little says other words: SmolLM2 after two steps was refused for that."""
+    recipe = tmp_path / "tiny.yaml"
+    text = RECIPE.format(base=BASE).replace("precision: fp32", "precision: bf16")
+    recipe.write_text(text, encoding="utf-8")
+    archive = run(recipe, tmp_path / "runs")
+    asked_in = []
+    plain_model = exported._plain_model
+
+    def noted(*words: Any) -> Any:
+        model = plain_model(*words)
+        asked_in.append(str(next(model.parameters()).dtype))
+        return model
+
+    monkeypatch.setattr(exported, "_plain_model", noted)
+    adapter = export_model(archive, "adapter", to=tmp_path / "adapter", arm=None)
+    export_model(archive, "merged", to=tmp_path / "whole", arm="whole", dtype="fp32")
+    export_model(archive, "merged", to=tmp_path / "merged", arm=None, dtype="fp32")
+
+    assert asked_in == ["torch.bfloat16", "torch.bfloat16", "torch.float32"]
+    assert adapter.check.asked == 8
