@@ -138,8 +138,13 @@ def _register() -> None:
 
         now = _now.get()
         # A model that made another mask of the one it was given (Doge adds a learned one), or adds a bias, means all of it.
-        is_plain = attention_mask is not None and more.get("position_bias") is None
-        if now is None or not is_plain or attention_mask is not now.mask_B11T:
+        is_own = now is not None and attention_mask is now.mask_B11T
+        if (
+            now is None
+            or attention_mask is None
+            or not is_own
+            or more.get("position_bias") is not None
+        ):
             return sdpa_attention_forward(module, query, key, value, attention_mask, **more)
         parts = [
             sdpa_attention_forward(

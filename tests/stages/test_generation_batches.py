@@ -131,6 +131,37 @@ def test_equal_prompts_of_many_samples_are_read_once(tmp_path: Path) -> None:
     assert model.num_tokens == len(request.prompt_ids) - 1 + 10 * 4
 
 
+def _counts_columns(name: str) -> Any:
+    """A model to which two tokens are as far apart as their columns, whatever their position numbers."""
+    from transformers import GPTNeoConfig, GPTNeoForCausalLM, MptConfig, MptForCausalLM
+
+    torch.manual_seed(0)
+    if name == "mpt":
+        return MptForCausalLM(
+            MptConfig(d_model=32, n_heads=4, n_layers=2, vocab_size=160, initializer_range=0.3)
+        ).eval()
+    config = GPTNeoConfig(
+        hidden_size=32, num_heads=4, num_layers=2, vocab_size=160, attention_types=[[["global", "local"], 1]],
+        window_size=16, initializer_range=0.3, bos_token_id=1, eos_token_id=2,
+    )  # fmt: skip
+    return GPTNeoForCausalLM(config).eval()
+
+
+@pytest.mark.parametrize("name", ["mpt", "gpt_neo"])
+def test_a_common_prefix_changes_no_text_where_distances_are_counted_in_columns(
+    tmp_path: Path, name: str
+) -> None:
+    model, found = _counts_columns(name), []
+    for batch_tokens in (1, 100_000):
+        with store_at(tmp_path, str(batch_tokens)) as store:
+            found.append(
+                texts_of(store, _many(12, shared=48), model=model, batch_tokens=batch_tokens)
+            )
+
+    assert found[0] == found[1]
+    assert len({text.text for text in found[0]}) > 6
+
+
 @given(
     st.lists(st.integers(0, 1), max_size=50),
     st.lists(st.lists(st.integers(0, 1), min_size=1, max_size=5), max_size=6),
