@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from kpod.runner.texts import GeneratedText
 from kpod.stages._lm import waiting_rows, writing_loop
-from kpod.stages._lm.decoder_steps import Prefix, rows_can_join
+from kpod.stages._lm.decoder_steps import CausalSteps, Prefix, rows_can_join
 from kpod.stages._lm.decoding import Decoding, DecodingBatch, Row
 from kpod.stages._lm.generation import Request
 from kpod.stages._lm.loading import Limits, load_lm
@@ -241,3 +242,28 @@ def test_a_prefix_holds_one_row_and_gives_as_many_as_are_asked_for() -> None:
 
     assert prefix.cache_of(3).get_seq_length() == 3
     assert prefix.cache_of(3).layers[0].keys.shape[0] == 3
+
+
+def test_what_rows_held_apart_goes_layer_by_layer_as_they_join() -> None:
+    model = tiny_lm()
+    with torch.inference_mode():
+        first, late = (
+            CausalSteps(model, [[5, 6, 7], [8, 9, 10]], pad_id=0, max_new=4) for _ in range(2)
+        )
+        for steps in (first, late):
+            steps.next_logits(None)
+        layers = late._cache.layers
+        held = [weakref.ref(layer._key_buffer) for layer in layers]
+        seen: list[list[bool]] = []
+        second = first._cache.layers[1]
+        take_in = second.take_in
+
+        def spied(*args: Any, **settings: Any) -> None:
+            seen.append([one() is None for one in held])
+            take_in(*args, **settings)
+
+        second.take_in = spied
+        first.take_in([late])
+
+    assert seen == [[True, False]]
+    assert [one() is None for one in held] == [True, True]
