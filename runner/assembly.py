@@ -19,7 +19,7 @@ _SECRET_NAMES = frozenset({"api_key", "apikey", "token", "secret", "password"})
 def find_recipe(name: str) -> Path:
     """The file that a person means: a path, or the bare name of a recipe that ships with kpod."""
     path = Path(name)
-    return path if path.exists() else _shipped(name) or path
+    return path if path.is_file() else _shipped(name) or path
 
 
 def _shipped(name: str) -> Path | None:
@@ -172,7 +172,7 @@ def _base_path(base: Node, path: Path, *, root: Path, chain: tuple[Path, ...]) -
             ]
         )
     target = path.parent / base.value
-    if not target.exists():
+    if not target.is_file():
         target = _shipped(base.value) or target
     resolved = target.resolve()
     problem = hint = ""

@@ -64,6 +64,21 @@ def build_config(
         raise RecipeError(problems) from None
 
 
+def unfit_default(config_class: type) -> str:
+    """A setting whose default is no value that a recipe could write, in words; "" where there is none.
+
+    Raises:
+        TypeError: as `setting_shapes` does.
+    """
+    for setting in setting_shapes(config_class):
+        if not setting.is_required:
+            try:
+                _value(setting.shape, setting.default, ())
+            except (_MisfitError, _UnsettledError):
+                return f"{setting.name}: its default {setting.default!r} is none that a recipe could write"
+    return ""
+
+
 def config_to_json(config: Any) -> dict[str, Any]:
     """All settings of a Config as JSON data, defaults too; `build_config` makes an equal Config of it."""
     data = json_value(config)

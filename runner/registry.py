@@ -12,6 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from kpod.runner.config import unfit_default
 from kpod.runner.errors import KpodError, nearest
 from kpod.runner.stage import Stage, View
 
@@ -96,7 +97,19 @@ def find_stage(uses: str) -> AnyStage:
         raise BrokenPlugin(uses, f"{where} is not a Stage")
     if getattr(loaded, "uses", None) != uses:
         raise BrokenPlugin(uses, f"{where} says uses = {getattr(loaded, 'uses', None)!r}")
+    if uses not in STAGES:
+        _check_settings(uses, where, loaded)
     return loaded
+
+
+def _check_settings(uses: str, where: str, stage: AnyStage) -> None:
+    """Of a plug-in; those of kpod's own stages have tests."""
+    try:
+        reason = unfit_default(stage.config_class)
+    except Exception as error:
+        raise BrokenPlugin(uses, f"{where}: {type(error).__name__}: {error}") from error
+    if reason:
+        raise BrokenPlugin(uses, f"{where}: {reason}")
 
 
 def suggestion(uses: str) -> str:

@@ -6,6 +6,7 @@ Letters after the underscore: B rows, T tokens, V vocabulary, D width of the mod
 from __future__ import annotations
 
 from collections.abc import Sequence
+from inspect import signature
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from kpod.stages._lm.key_cache import (
@@ -60,12 +61,24 @@ class Prefix:
 
 
 def rows_can_join(model: Any) -> bool:
-    """Whether rows may join others that are under way, and begin with a prefix that was read once.
+    """Whether rows may join others that are under way.
 
     Not with an encoder: T5 numbers tokens by the cache's length, so that rows of one batch must be equally long. Not with layers
     that keep less than whole rows, such as sliding windows.
     """
     return not model.config.is_encoder_decoder and is_buffered(buffered_cache(model.config))
+
+
+def prefix_can_be_shared(model: Any) -> bool:
+    """Whether rows may begin with a prefix that was read once: a shorter prompt has columns without a token behind it.
+
+    Not where a model takes two tokens to be as far apart as their columns: MPT, whose ALiBi knows no position numbers, and the
+    windows of GPT-Neo's local layers.
+    """
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    has_numbers = "position_ids" in signature(inner.forward).parameters
+    has_windows = "local" in getattr(model.config, "attention_layers", ())
+    return has_numbers and not has_windows and rows_can_join(model)
 
 
 def decoder_steps(
@@ -83,7 +96,7 @@ def decoder_steps(
         prompts: token ids, at least one a prompt; for an encoder with its end token.
         pad_id: fills the columns of shorter prompts; masked, so its value does not matter.
         max_new: most steps that will be taken.
-        prefix: what all prompts begin with, and are longer than; only for models whose `rows_can_join`.
+        prefix: what all prompts begin with, and are longer than; only for models with which it can be shared.
     """
     if model.config.is_encoder_decoder:
         return EncoderDecoderSteps(model, prompts, pad_id=pad_id)

@@ -17,30 +17,36 @@ import gc
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 # Names of glibc's malloc.h, and the largest threshold that it takes on 64 bits; blocks above it are mapped one by one as ever.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 _LARGEST_B = 32 << 20
 _NEVER_B = (1 << 31) - 1
+_is_kept: ContextVar[bool] = ContextVar("is_kept", default=False)
 
 
 @contextmanager
 def kept_heap(device_type: str) -> Iterator[None]:
     """Within the block freed memory stays with this process; afterwards it goes back. Does nothing off glibc or a CPU.
 
+    Nor within another such block, as where a student is asked questions while it trains: the outer one goes on.
+
     Args:
         device_type: cpu or cuda.
     """
-    library = _glibc() if device_type == "cpu" else None
+    library = _glibc() if device_type == "cpu" and not _is_kept.get() else None
     if library is None:
         yield
         return
     # Either setting ends glibc's own adaptation, which begins at 128 kB and reaches these values after the first steps.
     library.mallopt(_MMAP_THRESHOLD, _LARGEST_B)
     library.mallopt(_TRIM_THRESHOLD, _NEVER_B)
+    _is_kept.set(True)
     try:
         yield
     finally:
+        _is_kept.set(False)
         library.mallopt(_TRIM_THRESHOLD, 2 * _LARGEST_B)
         library.malloc_trim(0)
 

@@ -80,8 +80,11 @@ def take_in(
         skip: columns at the left of `made` that no row needs.
         width: columns of the result, at least those that are left of any.
     """
-    for index, layer in enumerate(made.layers):
-        layer.take_in([other.layers[index] for other in newcomers], skip=skip, width=width)
+    for layer, *others in zip(made.layers, *(other.layers for other in newcomers), strict=True):
+        layer.take_in(others, skip=skip, width=width)
+        # What was copied goes layer by layer, so that no more than one is held twice.
+        for other in others:
+            del other.keys, other.values, other._key_buffer, other._value_buffer
 
 
 @cache

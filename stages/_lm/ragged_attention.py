@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from functools import cache
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -38,7 +39,15 @@ class Stretch(NamedTuple):
     is_full: bool
 
 
-_now: ContextVar[Sequence[Stretch]] = ContextVar("stretches", default=())
+@dataclass(slots=True)
+class _Reading:
+    """What one call of a model reads: its stretches, and the mask that it was given (None: not yet)."""
+
+    stretches: Sequence[Stretch]
+    mask_B11T: Tensor | None = None
+
+
+_now: ContextVar[_Reading | None] = ContextVar("reading", default=None)
 
 
 @contextmanager
@@ -67,7 +76,7 @@ def is_ragged(model: Any) -> bool:
 @contextmanager
 def attending(stretches: Sequence[Stretch]) -> Iterator[None]:
     """Within the block a call with one new token a row attends by these stretches, which hold every row once, in order."""
-    token = _now.set(stretches)
+    token = _now.set(_Reading(stretches) if stretches else None)
     try:
         yield
     finally:
@@ -106,16 +115,18 @@ def _padded(last: Stretch, rows: slice, first: int) -> int:
 
 
 def _fits(model: Any) -> bool:
-    """Whether its class takes its attention from transformers' table of them."""
+    """Whether its class takes its attention from transformers' table of them, and none of its parts has one of its own."""
     can_set = getattr(model, "_can_set_attn_implementation", None)
-    return can_set is not None and bool(can_set())
+    parts = [getattr(model.config, name, None) for name in model.config.sub_configs]
+    is_even = all(part is None or part._attn_implementation == "sdpa" for part in parts)
+    return is_even and can_set is not None and bool(can_set())
 
 
 @cache
 def _register() -> None:
     from transformers import AttentionInterface, AttentionMaskInterface
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
-    from transformers.masking_utils import sdpa_mask
+    from transformers.masking_utils import causal_mask_function, sdpa_mask
 
     def attend(
         module: Any,
@@ -127,23 +138,32 @@ def _register() -> None:
     ) -> Any:
         import torch
 
-        stretches = _now.get()
-        if not stretches or query.shape[2] != 1 or attention_mask is None:
+        now = _now.get()
+        # A model that made another mask of the one it was given (Doge adds a learned one), or adds a bias, means all of it.
+        is_own = now is not None and attention_mask is now.mask_B11T
+        if (
+            now is None
+            or attention_mask is None
+            or not is_own
+            or more.get("position_bias") is not None
+        ):
             return sdpa_attention_forward(module, query, key, value, attention_mask, **more)
         parts = [
             sdpa_attention_forward(
                 module, query[rows], key[rows, :, first:], value[rows, :, first:],
                 None if is_full else attention_mask[rows, :, :, first:], **more,
             )[0]
-            for rows, first, is_full in stretches
+            for rows, first, is_full in now.stretches
         ]  # fmt: skip
         return parts[0] if len(parts) == 1 else torch.cat(parts), None
 
     def mask(batch_size: int, q_length: int, kv_length: int, **more: Any) -> Any:
-        padding_BT = more.get("attention_mask")
-        if _now.get() and q_length == 1 and padding_BT is not None:
-            return padding_BT[:, None, None, :kv_length]
-        return sdpa_mask(batch_size, q_length, kv_length, **more)
+        now, padding_BT = _now.get(), more.get("attention_mask")
+        is_causal = more.get("mask_function") is causal_mask_function
+        if now is None or not is_causal or q_length != 1 or padding_BT is None:
+            return sdpa_mask(batch_size, q_length, kv_length, **more)
+        now.mask_B11T = padding_BT[:, None, None, :kv_length]
+        return now.mask_B11T
 
     AttentionInterface.register(_NAME, attend)
     AttentionMaskInterface.register(_NAME, mask)

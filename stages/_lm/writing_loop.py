@@ -64,11 +64,12 @@ def steps(
         end_ids: a text ends with any of these.
         prefix_ids: what all prompts begin with; none where they share nothing worth it.
     """
-    from kpod.stages._lm.decoder_steps import Prefix, rows_can_join
+    from kpod.stages._lm.decoder_steps import Prefix, prefix_can_be_shared, rows_can_join
 
     pad_id = tokenizer.pad_token_id
     can_join = rows_can_join(model)
-    prefix = Prefix(model, prefix_ids) if prefix_ids and can_join else None
+    is_shared = bool(prefix_ids) and prefix_can_be_shared(model)
+    prefix = Prefix(model, prefix_ids) if is_shared else None
     num_read = 0 if prefix is None else len(prefix.ids)
     has_stop_text = _stop_text_test(tokenizer, decoding.stop)
 

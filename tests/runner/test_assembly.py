@@ -208,3 +208,11 @@ def test_a_recipe_that_ships_is_extended_by_its_bare_name_and_one_beside_it_come
     assert {"standard", "kpod"} <= set(stages)
     assert "answer_only" not in stages
     assert beside["name"] == "base"
+
+
+def test_a_folder_of_that_name_hides_no_recipe_that_ships(folder: Path) -> None:
+    (folder / "quickstart").mkdir()
+    extended = composed(folder, "extends: quickstart\n")
+
+    assert extended["name"] == "quickstart"
+    assert find_recipe("quickstart").is_file()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from kpod.runner.texts import GeneratedText
 from kpod.stages._lm import waiting_rows, writing_loop
-from kpod.stages._lm.decoder_steps import Prefix, rows_can_join
+from kpod.stages._lm.decoder_steps import CausalSteps, Prefix, rows_can_join
 from kpod.stages._lm.decoding import Decoding, DecodingBatch, Row
 from kpod.stages._lm.generation import Request
 from kpod.stages._lm.loading import Limits, load_lm
@@ -131,6 +132,37 @@ def test_equal_prompts_of_many_samples_are_read_once(tmp_path: Path) -> None:
     assert model.num_tokens == len(request.prompt_ids) - 1 + 10 * 4
 
 
+def _counts_columns(name: str) -> Any:
+    """A model to which two tokens are as far apart as their columns, whatever their position numbers."""
+    from transformers import GPTNeoConfig, GPTNeoForCausalLM, MptConfig, MptForCausalLM
+
+    torch.manual_seed(0)
+    if name == "mpt":
+        return MptForCausalLM(
+            MptConfig(d_model=32, n_heads=4, n_layers=2, vocab_size=160, initializer_range=0.3)
+        ).eval()
+    config = GPTNeoConfig(
+        hidden_size=32, num_heads=4, num_layers=2, vocab_size=160, attention_types=[[["global", "local"], 1]],
+        window_size=16, initializer_range=0.3, bos_token_id=1, eos_token_id=2,
+    )  # fmt: skip
+    return GPTNeoForCausalLM(config).eval()
+
+
+@pytest.mark.parametrize("name", ["mpt", "gpt_neo"])
+def test_a_common_prefix_changes_no_text_where_distances_are_counted_in_columns(
+    tmp_path: Path, name: str
+) -> None:
+    model, found = _counts_columns(name), []
+    for batch_tokens in (1, 100_000):
+        with store_at(tmp_path, str(batch_tokens)) as store:
+            found.append(
+                texts_of(store, _many(12, shared=48), model=model, batch_tokens=batch_tokens)
+            )
+
+    assert found[0] == found[1]
+    assert len({text.text for text in found[0]}) > 6
+
+
 @given(
     st.lists(st.integers(0, 1), max_size=50),
     st.lists(st.lists(st.integers(0, 1), min_size=1, max_size=5), max_size=6),
@@ -210,3 +242,28 @@ def test_a_prefix_holds_one_row_and_gives_as_many_as_are_asked_for() -> None:
 
     assert prefix.cache_of(3).get_seq_length() == 3
     assert prefix.cache_of(3).layers[0].keys.shape[0] == 3
+
+
+def test_what_rows_held_apart_goes_layer_by_layer_as_they_join() -> None:
+    model = tiny_lm()
+    with torch.inference_mode():
+        first, late = (
+            CausalSteps(model, [[5, 6, 7], [8, 9, 10]], pad_id=0, max_new=4) for _ in range(2)
+        )
+        for steps in (first, late):
+            steps.next_logits(None)
+        layers = late._cache.layers
+        held = [weakref.ref(layer._key_buffer) for layer in layers]
+        seen: list[list[bool]] = []
+        second = first._cache.layers[1]
+        take_in = second.take_in
+
+        def spied(*args: Any, **settings: Any) -> None:
+            seen.append([one() is None for one in held])
+            take_in(*args, **settings)
+
+        second.take_in = spied
+        first.take_in([late])
+
+    assert seen == [[True, False]]
+    assert [one() is None for one in held] == [True, True]

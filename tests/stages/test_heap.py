@@ -17,15 +17,33 @@ def _resident_mb() -> float:
     return pages * 4096 / 1e6
 
 
+def _fill_and_free() -> None:
+    blocks = [bytearray(4_000_000) for _ in range(50)]
+    for block in blocks:
+        block[::4096] = b"x" * len(block[::4096])
+    del blocks, block
+    gc.collect()
+
+
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's settings")
 def test_freed_memory_stays_within_the_block_and_goes_back_after_it() -> None:
     before = _resident_mb()
     with kept_heap("cpu"):
-        blocks = [bytearray(4_000_000) for _ in range(50)]
-        for block in blocks:
-            block[::4096] = b"x" * len(block[::4096])
-        del blocks, block
-        gc.collect()
+        _fill_and_free()
+        kept = _resident_mb() - before
+    left = _resident_mb() - before
+
+    assert kept > 150
+    assert left < 50
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's settings")
+def test_a_block_within_another_does_not_end_it() -> None:
+    before = _resident_mb()
+    with kept_heap("cpu"):
+        with kept_heap("cpu"):
+            pass
+        _fill_and_free()
         kept = _resident_mb() - before
     left = _resident_mb() - before
 

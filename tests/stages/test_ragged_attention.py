@@ -102,6 +102,35 @@ def test_logits_are_those_of_attending_to_all_rows_at_once(architecture: str) ->
     assert logits[0].std() > 0.1
 
 
+def _doge() -> Any:
+    """A model that adds a learned mask of its own to the one it was given."""
+    from transformers import DogeConfig, DogeForCausalLM
+
+    torch.manual_seed(0)
+    config = DogeConfig(
+        vocab_size=160, hidden_size=32, intermediate_size=64, num_hidden_layers=2,
+        num_attention_heads=4, num_key_value_heads=2, initializer_range=0.3,
+    )  # fmt: skip
+    model = DogeForCausalLM(config).eval()
+    for name, values in model.named_parameters():
+        if name.endswith("self_attn.A"):
+            torch.nn.init.normal_(values)
+    return model
+
+
+@pytest.mark.usefixtures("split_always")
+def test_a_mask_that_the_model_changed_is_heeded() -> None:
+    model = _doge()
+    logits = []
+    for scope in (ragged(model), nullcontext()):
+        with torch.inference_mode(), scope:
+            steps = _steps(model, [30, 9, 30], random.Random(1))
+            steps.next_logits(None)
+            logits.append(steps.next_logits(torch.tensor([7, 8, 9])))
+
+    torch.testing.assert_close(logits[0], logits[1], rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.usefixtures("split_always")
 @pytest.mark.parametrize("shared", [0, 48], ids=["alone", "behind a prefix"])
 def test_texts_are_the_same_by_stretches_and_at_once(
