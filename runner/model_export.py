@@ -9,23 +9,21 @@ from __future__ import annotations
 import os
 import shutil
 import uuid
-from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from kpod.runner.archive import Archive
 from kpod.runner.archived_student import ArchivedStudent, find_student
 from kpod.runner.disk import disk_problem
 from kpod.runner.export import ExportError, behind, joined, questions_of
+from kpod.runner.export_check import Check, Dtype, Export, ModelForm
 from kpod.runner.model_card import MARK, Exhibit, model_card
 from kpod.runner.record import Prediction, Question
 
-ModelForm = Literal["adapter", "merged"]
 MODEL_FORMS: tuple[ModelForm, ...] = ("adapter", "merged")
-Dtype = Literal["fp32", "bf16"]
 DTYPES: tuple[Dtype, ...] = ("fp32", "bf16")
 NUM_CHECKED = 8
 """Prompts that an export is asked; the number that issue 5/5 names."""
@@ -34,25 +32,6 @@ _EXPORTING = "kpod.stages._lm.exporting"
 _EXPORTED = "kpod.stages._lm.exported"
 # Where nothing was evaluated, the card's example may grow as long as an evaluation's default.
 _NEW_TOKENS = 256
-
-
-LEAST_CHOSEN_FRAC = 0.95
-"""Of the evaluated tokens that an export in another precision must find the most likely. Our choice between what was measured on
-SmolLM2 evaluated in bf16 (352 tokens): its export in bf16 0.997, in fp32 0.980; with half of its adapter 0.93, without it 0.73."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Check:
-    """What an export said to prompts that its student was evaluated on.
-
-    Args:
-        asked, equal: prompts, and those whose text is the archived one.
-        said: the outcome in words; why nothing was asked, where it was not.
-    """
-
-    asked: int = 0
-    equal: int = 0
-    said: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +93,7 @@ def export_model(
         _check_adapter(student, dtype)
     place = (to or Path(f"{student.unit.name}-{form}")).absolute()
     _check_place(place, overwrites=overwrites)
-    stored: str = "fp32" if form == "adapter" else dtype or _computed_in(student)
+    stored: Dtype = "fp32" if form == "adapter" else dtype or _computed_in(student)
     draft = place.with_name(f".{place.name}.{uuid.uuid4().hex[:8]}")
     try:
         draft.mkdir(parents=True)
@@ -159,17 +138,17 @@ def _check_place(place: Path, *, overwrites: bool) -> None:
         )
 
 
-def _computed_in(student: ArchivedStudent) -> str:
+def _computed_in(student: ArchivedStudent) -> Dtype:
     """What a student is stored in where nobody says otherwise."""
     if student.base is None:
         return "bf16" if student.spec["precision"] == "bf16" else "fp32"
     config = student.unit.config
     named = (config.get("precision"), config.get("compute"))
-    return next((str(name) for name in named if name in DTYPES), "fp32")
+    return next((dtype for name in named for dtype in DTYPES if dtype == name), "fp32")
 
 
 def _fill(
-    archive: Archive, student: ArchivedStudent, draft: Path, *, form: ModelForm, stored: str, place: Path, checks: bool
+    archive: Archive, student: ArchivedStudent, draft: Path, *, form: ModelForm, stored: Dtype, place: Path, checks: bool
 ) -> Check:  # fmt: skip
     """Write weights, tokenizer and card into the draft, and ask it."""
     exporting: Any = import_module(_EXPORTING)
@@ -183,12 +162,10 @@ def _fill(
     questions, texts = _asked(archive, student)
     check = Check(said=_unchecked(student, checks=checks))
     if checks and student.evaluation is not None:
-        computed: Dtype | None = "bf16" if student.is_evaluated_in_half(form) else None
-        said = exported.answers(
-            parts, draft, questions, max_new_tokens=int(student.evaluation.config["max_new_tokens"]),
-            evaluated=texts, dtype=computed,
-        )  # fmt: skip
-        check = _compared(student, said, texts, questions, stored=computed or stored)
+        export = Export(
+            student, parts, draft, form=form, stored=stored, questions=questions, texts=texts
+        )
+        check = export.check(exported)
     card = model_card(
         archive, student.unit, student.evaluation,
         _exhibit(exported, parts, student, draft, questions[0], form=form, stored=stored, check=check),
@@ -225,43 +202,6 @@ def _unchecked(student: ArchivedStudent, *, checks: bool) -> str:
     if student.evaluation is None:
         return "not asked, as the run evaluated nothing of this student"
     return "" if checks else "not asked (--no-check)"
-
-
-def _compared(
-    student: ArchivedStudent, said: Any, texts: Sequence[str], questions: Sequence[Question], *, stored: str
-) -> Check:  # fmt: skip
-    """How many texts are the archived ones, and where the two computed otherwise, how many of their tokens the export would choose.
-
-    Raises:
-        ExportError: a text is not, although export and evaluation both computed in fp32 on the same weights; or it would
-            choose so few of the tokens that rounding does not explain it.
-    """
-    assert student.evaluation is not None, "texts come from an evaluation"
-    config = student.evaluation.config
-    computed, quantised = config.get("precision"), config.get("quantisation", "none")
-    differing = [i for i, (a, b) in enumerate(zip(said.texts, texts, strict=True)) if a != b]
-    equal = len(texts) - len(differing)
-    told = f"answers as evaluated on {equal} of {len(texts)} prompts"
-    if not differing:
-        return Check(asked=len(texts), equal=equal, said=told)
-    if stored == computed == "fp32" and quantised == "none":
-        at = differing[0]
-        raise ExportError(
-            f"{student.unit.name}: the export {told}; first apart is question {questions[at].id}\n"
-            f"  evaluated: {texts[at]!r}\n  export: {said.texts[at]!r}\n"
-            "nothing was exported; other versions of torch or transformers than the run's can do this: --no-check exports it anyway"
-        )
-    how = "" if quantised == "none" else f" with weights in {quantised}"
-    computes = f"it computes in {stored}, the evaluation in {computed}{how}"
-    chosen = (
-        f"{told}, and would choose {said.num_chosen:,} of the {said.num_tokens:,} tokens evaluated"
-    )
-    if said.num_chosen < LEAST_CHOSEN_FRAC * said.num_tokens:
-        raise ExportError(
-            f"{student.unit.name}: the export {chosen} ({computes}), and rounding does not explain that\n"
-            f"needed: {LEAST_CHOSEN_FRAC:.0%} of them; nothing was exported: --no-check exports it anyway"
-        )
-    return Check(asked=len(texts), equal=equal, said=f"{chosen} ({computes})")
 
 
 def _exhibit(

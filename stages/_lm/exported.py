@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from kpod.runner import Question, StageError
 from kpod.stages._lm.exporting import BASE_FOLDER, Dtype, Parts
@@ -46,13 +46,13 @@ class Answers(NamedTuple):
 
     Args:
         texts: its own, one a question.
-        num_chosen: tokens of the evaluated texts that are the most likely ones for it, those before them given.
-        num_tokens: of these texts.
+        known: the tokens of the evaluated texts, one text after another.
+        choices: what the export finds the most likely where each of these stands, those before it given.
     """
 
     texts: list[str]
-    num_chosen: int
-    num_tokens: int
+    known: list[int]
+    choices: list[int]
 
 
 def answers(
@@ -84,11 +84,10 @@ def answers(
     adds = adds_special_tokens(parts, folder, questions[0])
     model = _plain_model(parts, folder, kind, dtype)
     room = read_limits(parts.files, tokenizer).context_tokens if kind == "causal" else None
-    texts, num_chosen, num_tokens = [], 0, 0
-    for question, known in zip_longest(questions, evaluated, fillvalue=""):
+    found = Answers([], [], [])
+    for question, text in zip_longest(questions, evaluated, fillvalue=""):
         assert isinstance(question, Question), "as many texts as questions, or none"
-        text = prompt_text(tokenizer, parts.prompt, question)
-        inputs = tokenizer(text, add_special_tokens=adds, return_tensors="pt")
+        inputs = _inputs(parts, tokenizer, question, adds=adds)
         length = inputs["input_ids"].shape[1]
         with torch.inference_mode():
             said = model.generate(
@@ -99,20 +98,52 @@ def answers(
                 else min(max_new_tokens, room - length),
             )
         new = said[0] if kind == "seq2seq" else said[0, length:]
-        texts.append(
+        found.texts.append(
             tokenizer.decode(new, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         )
-        known_ids = tokenizer(known, add_special_tokens=False)["input_ids"]
-        if known_ids:
-            num_tokens += len(known_ids)
-            num_chosen += _num_chosen(model, inputs["input_ids"], known_ids, kind)
-    return Answers(texts, num_chosen, num_tokens)
+        known = tokenizer(text, add_special_tokens=False)["input_ids"]
+        found.known.extend(known)
+        found.choices.extend(_choices(model, inputs["input_ids"], known, kind))
+    return found
 
 
-def _num_chosen(model: Any, prompt_1T: torch.Tensor, known_ids: Sequence[int], kind: Family) -> int:
-    """How many of these tokens, which follow the prompt, the model finds the most likely where they stand."""
+def choices_apart(
+    parts: Parts, folder: Path, questions: Sequence[Question], evaluated: Sequence[str], *, dtype: Dtype
+) -> list[int]:  # fmt: skip
+    """As `Answers.choices`, of base and adapter side by side, as they were trained, and not of the export.
+
+    Args:
+        parts: of a student with an adapter.
+        folder: of the export, for its tokenizer.
+        questions: at least one.
+        evaluated: a text each.
+        dtype: to compute in.
+    """
+    kind = family(parts.spec)
+    tokenizer = _plain_tokenizer(folder)
+    adds = adds_special_tokens(parts, folder, questions[0])
+    model = _loaded(kind, parts.files.weights, dtype, adapter=parts.student)
+    found: list[int] = []
+    for question, text in zip(questions, evaluated, strict=True):
+        inputs = _inputs(parts, tokenizer, question, adds=adds)
+        known = tokenizer(text, add_special_tokens=False)["input_ids"]
+        found += _choices(model, inputs["input_ids"], known, kind)
+    return found
+
+
+def _inputs(parts: Parts, tokenizer: Any, question: Question, *, adds: bool) -> Any:
+    text = prompt_text(tokenizer, parts.prompt, question)
+    return tokenizer(text, add_special_tokens=adds, return_tensors="pt")
+
+
+def _choices(
+    model: Any, prompt_1T: torch.Tensor, known_ids: Sequence[int], kind: Family
+) -> list[int]:
+    """What the model finds the most likely where each of these tokens stands, which follow the prompt."""
     import torch
 
+    if not known_ids:
+        return []
     known_1T = torch.tensor([known_ids])
     with torch.inference_mode():
         if kind == "seq2seq":
@@ -120,7 +151,8 @@ def _num_chosen(model: Any, prompt_1T: torch.Tensor, known_ids: Sequence[int], k
         else:
             logits_1TV = model(input_ids=torch.cat((prompt_1T, known_1T), 1)).logits
             logits_1TV = logits_1TV[:, prompt_1T.shape[1] - 1 : -1]
-    return int((logits_1TV.argmax(-1) == known_1T).sum())
+    found: list[int] = logits_1TV.argmax(-1)[0].tolist()
+    return found
 
 
 def _plain_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
@@ -135,22 +167,33 @@ def _plain_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 
 def _plain_model(parts: Parts, folder: Path, kind: Family, dtype: Dtype | None) -> Any:
     """As the card says that it is loaded, maybe in another type; the base of an adapter from here, whatever hub it is on."""
-    import torch
-    from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, GenerationConfig
+    from transformers import GenerationConfig
 
-    loader: Any = AutoModelForSeq2SeqLM if kind == "seq2seq" else AutoModelForCausalLM
     is_adapter = (folder / "adapter_config.json").is_file()
     copied = folder / BASE_FOLDER
     source = (copied if copied.is_dir() else parts.files.weights) if is_adapter else folder
-    types: dict[str | None, Any] = {"fp32": torch.float32, "bf16": torch.bfloat16}
-    computed = types.get(dtype, torch.float32 if is_adapter else "auto")
+    computed = dtype or ("fp32" if is_adapter else "auto")
+    model = _loaded(kind, source, computed, adapter=folder if is_adapter else None)
+    if is_adapter and computed == "fp32":  # in half precision a merged weight is another weight
+        model = model.merge_and_unload()
     with quiet():
-        model = loader.from_pretrained(str(source), dtype=computed, local_files_only=True)
-        if is_adapter:
+        model.generation_config = GenerationConfig.from_pretrained(str(folder))
+    return model
+
+
+def _loaded(
+    kind: Family, source: Path, dtype: Dtype | Literal["auto"], *, adapter: Path | None
+) -> Any:
+    """A model by plain transformers and, with an adapter beside its weights, peft; in eval mode."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
+
+    types: dict[str, Any] = {"fp32": torch.float32, "bf16": torch.bfloat16, "auto": "auto"}
+    loader = AutoModelForSeq2SeqLM if kind == "seq2seq" else AutoModelForCausalLM
+    with quiet():
+        model = loader.from_pretrained(str(source), dtype=types[dtype], local_files_only=True)
+        if adapter is not None:
             from peft import PeftModel
 
-            model = PeftModel.from_pretrained(model, str(folder))
-            if computed is torch.float32:  # in half precision a merged weight is another weight
-                model = model.merge_and_unload()
-        model.generation_config = GenerationConfig.from_pretrained(str(folder))
+            model = PeftModel.from_pretrained(model, str(adapter))
     return model.eval()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -15,7 +16,7 @@ from kpod.runner import Question, Rationale, StageError
 from kpod.stages._lm.artifact import read_spec, write_spec
 from kpod.stages._lm.checkpoint_folder import checkpoint_spec
 from kpod.stages._lm.decoding import Decoding
-from kpod.stages._lm.exported import adds_special_tokens, answers
+from kpod.stages._lm.exported import adds_special_tokens, answers, choices_apart
 from kpod.stages._lm.exporting import Parts, write_adapter, write_merged
 from kpod.stages._lm.family import family
 from kpod.stages._lm.generation import Request, generate_texts
@@ -101,6 +102,10 @@ def test_an_export_says_in_plain_libraries_what_the_student_says_in_kpod(
     assert settings["eos_token_id"]
 
 
+def same(choices: Sequence[int], others: Sequence[int]) -> int:
+    return sum(one == other for one, other in zip(choices, others, strict=True))
+
+
 @pytest.mark.parametrize("form", ["adapter", "merged"])
 def test_an_export_chooses_the_tokens_that_its_student_said_and_not_those_that_another_did(
     tmp_path: Path, form: str
@@ -118,9 +123,11 @@ def test_an_export_chooses_the_tokens_that_its_student_said_and_not_those_that_a
         for texts in (own, [f"{number} " * 12 for number in range(8)])
     )
 
-    assert said.num_tokens > 40
-    assert said.num_chosen > 0.9 * said.num_tokens
-    assert other.num_chosen < 0.5 * other.num_tokens
+    assert len(said.known) > 40
+    assert same(said.choices, said.known) > 0.9 * len(said.known)
+    assert same(other.choices, other.known) < 0.5 * len(other.known)
+    apart = choices_apart(parts, tmp_path, questions, own, dtype="fp32")
+    assert same(apart, said.known) == len(said.known)
 
 
 def test_an_adapter_is_found_with_its_base_by_peft_s_own_loader(tmp_path: Path) -> None:
