@@ -64,6 +64,11 @@ def build_config(
         raise RecipeError(problems) from None
 
 
+def unsettled(error: SettingError, node: Node | None, path: str) -> Problem:
+    """What a stage's `check` refused, at the setting that it names; arguments as `build_config` has them."""
+    return _setting_problem(_UnsettledError((), error), node, path)
+
+
 def unfit_default(config_class: type) -> str:
     """A setting whose default is no value that a recipe could write, in words; "" where there is none.
 

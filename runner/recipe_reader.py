@@ -8,9 +8,9 @@ from typing import Any
 from kpod.runner import document
 from kpod.runner.agreement import Agreement, Configured
 from kpod.runner.canonical import digest_of
-from kpod.runner.config import build_config, local_path_fields
+from kpod.runner.config import build_config, local_path_fields, unsettled
 from kpod.runner.document import Mapping, Node, Scalar
-from kpod.runner.errors import KpodError, Position, Problem, RecipeError, nearest
+from kpod.runner.errors import KpodError, Position, Problem, RecipeError, SettingError, nearest
 from kpod.runner.memo import Memo
 from kpod.runner.paths import with_absolute
 from kpod.runner.placing import placement_problems, placements
@@ -64,6 +64,7 @@ class RecipeReader:
         self._raise()
         self._collect_origins(self.node, "")
         self._agree({key: stages[key] for key in wiring.order()}, configs, wires)
+        self._check_together(stages, configs, wires)
         placed = placements(self.node, stages)
         return Recipe(
             path=self.path,
@@ -174,6 +175,21 @@ class RecipeReader:
         self._raise()
         configs.update(agreement.configs)
         self.origins.update(agreement.origins)
+
+    def _check_together(
+        self, stages: dict[str, type[Stage[Any]]], configs: dict[str, Any], wires: dict[str, Wires]
+    ) -> None:
+        """Settings beside wires, as every stage judges them; raises RecipeError with what cannot be."""
+        for stage_id, stage in stages.items():
+            wired = frozenset(name for name, sources in wires[stage_id].items() if sources)
+            try:
+                stage.check(configs[stage_id], wired)
+            except SettingError as error:
+                node = self._stage_node(stage_id)
+                entry = node.entries.get("with")
+                where = entry.node if entry else node
+                self.problems.append(unsettled(error, where, f"stages.{stage_id}.with"))
+        self._raise()
 
     def _unwired(self, stage_id: str, stage: type[Stage[Any]]) -> Unwired:
         node = self._stage_node(stage_id)

@@ -149,6 +149,18 @@ class Stage(_Described[ConfigT]):
         return dict(_sockets(cls)[1])  # type: ignore[arg-type]  # a class is hashable
 
     @classmethod
+    def check(cls, config: ConfigT, wired: frozenset[str]) -> None:
+        """Refuse what settings and wires cannot do together: told with the recipe's other mistakes, before anything is paid.
+
+        Args:
+            config: of which the settings that stages share are filled in.
+            wired: names of the inputs that are.
+
+        Raises:
+            SettingError: at one of the settings.
+        """
+
+    @classmethod
     def sources(cls, config: ConfigT) -> Mapping[str, Source]:  # noqa: ARG003 - for subclasses
         """What is read from outside, by the setting that names it; that setting's content stands in the key."""
         return {}

@@ -18,6 +18,7 @@ from kpod.stages._lm.length_limit import Limit
 from kpod.stages._lm.passages import Passage
 from kpod.stages._lm.prompts import Prompt, encode_prompts
 from kpod.stages._lm.token_weights import project
+from kpod.stages._lm.unknown_tokens import Unknown
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -88,11 +89,13 @@ class Encoded(NamedTuple):
         examples: in the order of the rationales (of the questions where the target is the answer alone).
         dropped: ids of sequences longer than the limit, left out because the recipe says `on_too_long: drop`.
         without_rationale: ids of questions that have no rationale, so nothing is trained on them.
+        unknown: how many of all tokens stand for text that the tokenizer does not know.
     """
 
     examples: Sequence[Example]
     dropped: tuple[str, ...]
     without_rationale: tuple[str, ...]
+    unknown: Unknown
 
 
 class Pair(NamedTuple):
@@ -154,10 +157,11 @@ def encode_examples(
         )
 
     limit = Limit(max_length, on_too_long=on_too_long, has_encoder=has_encoder)
-    kept = tuple(filter(limit.keeps, examples_of(tokenizer, pairs, prompt, shaped)))
+    unknown = Unknown(tokenizer)
+    kept = tuple(unknown.passed(filter(limit.keeps, examples_of(tokenizer, pairs, prompt, shaped))))
     limit.check(num_questions=len(by_id), num_rationales=len(rationales))
     have = {rationale.question_id for rationale in rationales}
-    return Encoded(kept, limit.dropped, tuple(sorted(by_id.keys() - have)))
+    return Encoded(kept, limit.dropped, tuple(sorted(by_id.keys() - have)), unknown)
 
 
 def _pairs(

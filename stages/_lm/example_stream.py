@@ -27,6 +27,7 @@ from kpod.stages._lm.joining import check_shelved
 from kpod.stages._lm.length_limit import Limit
 from kpod.stages._lm.shelf import Shelf
 from kpod.stages._lm.token_weights import WEIGHT_ROWS, check_weights, shelved_weights
+from kpod.stages._lm.unknown_tokens import Unknown
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -101,9 +102,10 @@ def stream_examples(
 
     pairs = _pairs(shelves.questions, read(), prompt)
     kept = filter(limit.keeps, examples_of(tokenizer, pairs, prompt, shaped))
-    examples = ExampleFile(kept, folder=folder)
+    unknown = Unknown(tokenizer)
+    examples = ExampleFile(unknown.passed(kept), folder=folder)
     limit.check(num_questions=len(shelves.questions), num_rationales=num_rationales)
-    return Encoded(examples, limit.dropped, tuple(sorted(shelves.questions.unmarked())))
+    return Encoded(examples, limit.dropped, tuple(sorted(shelves.questions.unmarked())), unknown)
 
 
 def _shelved(streams: Streams, folder: Path) -> _Shelves:

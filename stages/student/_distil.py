@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kpod.runner import Context, InspectedExample, StageError
+from kpod.runner import Context, InspectedExample, SettingError, StageError
 from kpod.stages._lm.artifact import ModelFiles, folder_digests, locate, write_spec
 from kpod.stages._lm.loading import family, pick_device, set_threads
 from kpod.stages._lm.prompts import Prompt, encode_prompt
@@ -33,6 +33,7 @@ from kpod.stages.student._shortage import (
 from kpod.stages.student._tally import Tally
 from kpod.stages.student._trackers import check_trackers
 from kpod.stages.student._training import Training
+from kpod.stages.student._wired import check_wired
 from kpod.stages.student._zero_claims import check_zero
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 def distil(ctx: Context[Config], stage: Student) -> None:
     """Encode, train from the checkpoint if there is one, and write the student."""
     check_trackers(ctx.config.trackers, needed_by=stage.uses)
+    _check_wired(ctx, stage)
     files = _model_to_train(ctx, stage)
     material = gather(ctx, stage, files)
     watch = watch_of(ctx, stage, files, prompt=material.prompt, tokenizer=material.tokenizer)
@@ -73,6 +75,7 @@ def inspect_examples(
     ctx: Context[Config], stage: Student, *, limit: int, epoch: int
 ) -> Iterator[InspectedExample]:
     """The first sequences of an epoch (from 1), encoded as `distil` encodes them."""
+    _check_wired(ctx, stage)
     files = _model_to_train(ctx, stage)
     material = gather(ctx, stage, files)
     examples, tokenizer = material.encoded.examples, material.tokenizer
@@ -82,6 +85,15 @@ def inspect_examples(
     for index in epoch_order(len(examples), seed=ctx.seed, epoch=epoch)[:limit]:
         ids = encode_prompt(tokenizer, sent, questions[examples[index].question_id])
         yield inspected(examples[index], tokenizer, epoch=epoch, evaluation_ids=ids)
+
+
+def _check_wired(ctx: Context[Config], stage: Student) -> None:
+    """As the runner has checked it: for whoever calls the stage without it."""
+    wired = {name for name, source in stage.inputs().items() if ctx.is_wired(source)}
+    try:
+        check_wired(ctx.config, wired)
+    except SettingError as error:
+        raise StageError(str(error)) from None
 
 
 def _model_to_train(ctx: Context[Config], stage: Student) -> ModelFiles:
@@ -214,6 +226,13 @@ def _note(ctx: Context[Config], material: Material, tally: Tally, watch: Watch |
     facts["summary"] = (
         f"{tally.step:,} steps, loss {tally.losses[-1]:.3f}, {facts['tokens_per_s']:,.0f} tokens/s"
     )
+    unknown = encoded.unknown
+    if unknown.num_unknown:
+        facts["unknown_tokens"] = unknown.num_unknown
+        facts["summary"] = (
+            f"{facts['summary']}; {unknown.num_unknown:,} of {unknown.num_tokens:,} tokens ({unknown.share:.1%})"
+            " stand for text that the tokenizer does not know: kpod inspect-batch shows it"
+        )
     if tally.refused:
         facts["checkpoint_refused"] = tally.refused
         facts["summary"] = f"{facts['summary']}; from the start, because {tally.refused}"

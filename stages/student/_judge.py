@@ -22,7 +22,6 @@ from kpod.stages._lm.judging import check_gold, judged
 from kpod.stages._lm.likelihood import token_nll
 from kpod.stages._lm.loading import Limits, family, longest_trained, read_limits
 from kpod.stages._lm.prompts import model_inputs
-from kpod.stages.student._validate import Validate
 from kpod.stages.student._watch import Sums, Tell, Watch
 
 if TYPE_CHECKING:
@@ -54,34 +53,13 @@ def watch_of(
     """
     settings = ctx.config.validate
     if not ctx.is_wired(stage.validation):
-        if settings != Validate() or ctx.is_wired(stage.validation_rationales):
-            raise StageError(
-                "validate or validation_rationales is given, but no validation questions are wired\n"
-                "wire them, e.g. in: {validation: questions.validation}, or drop both"
-            )
         return None
-    _check_rationales(ctx, stage)
     if settings.metric == "accuracy":
         answers = _answers(ctx, stage, files, prompt, tokenizer)
         return Watch(settings=settings, judge=answers, num=len(answers.questions))
     surprise = _surprise(ctx, stage, files, prompt, tokenizer)
     num = sum(len(passage.target_ids) for passage in surprise.passages)
     return Watch(settings=settings, judge=surprise, num=num)
-
-
-def _check_rationales(ctx: Context[Config], stage: Student) -> None:
-    """The loss needs rationales, and nothing else reads them."""
-    is_wired = ctx.is_wired(stage.validation_rationales)
-    if ctx.config.validate.metric == "loss" and not is_wired:
-        raise StageError(
-            "validate.metric is loss, but validation_rationales is not wired\n"
-            "wire rationales of the validation questions, or set metric: accuracy"
-        )
-    if ctx.config.validate.metric == "accuracy" and is_wired:
-        raise StageError(
-            "validation_rationales is wired, but validate.metric is accuracy, which does not read it\n"
-            "set validate: {metric: loss}, or unwire with in: {validation_rationales: null}"
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from kpod.runner import Context, Input, Record, StageError
 from kpod.stages._lm.artifact import ModelFiles
@@ -62,7 +62,6 @@ def gather(ctx: Context[Config], stage: Student, files: ModelFiles) -> Material:
     config = ctx.config
     prompt = config.prompt.resolve()
     tokenizer = load_tokenizer(files)
-    _check_prompt(ctx, stage, prompt)
     with _workplace(ctx) as folder, old_objects_left():
         encoded = stream_examples(
             tokenizer,
@@ -110,43 +109,12 @@ def _streams(ctx: Context[Config], stage: Student) -> Streams:
     )
 
 
-def _check_prompt(ctx: Context[Config], stage: Student, prompt: Prompt) -> None:
-    """Weights and cuts belong to a rationale that stands before the answer."""
-    inputs: dict[str, Input[Any]] = {
-        "weights": stage.weights,
-        "curriculum": stage.curriculum,
-        "budget": stage.budget,
-    }
-    wired = [name for name, source in inputs.items() if ctx.is_wired(source)]
-    if not wired:
-        return
-    if not prompt.has_rationale:
-        raise StageError(
-            f"the prompt '{prompt.name}' has no rationale, but {' and '.join(wired)} of rationales"
-            f" {'is' if len(wired) == 1 else 'are'} wired\n"
-            f"unwire with in: {{{wired[0]}: null}}, or use a prompt with {{rationale}}"
-        )
-    answer = prompt.template.find("{answer}")
-    if "curriculum" in wired and 0 <= answer < prompt.template.find("{rationale}"):
-        raise StageError(
-            "the prompt has its answer before its rationale, so a curriculum would give the answer away\n"
-            "put {rationale} before {answer}, or unwire with in: {curriculum: null}"
-        )
-
-
 def _plan(
     ctx: Context[Config], stage: Student, encoded: Encoded, folder: Path
 ) -> tuple[StepPlan, Spent | None]:
     config, num_examples = ctx.config, len(encoded.examples)
     epochs = config.epochs
     is_budget = ctx.is_wired(stage.budget)
-    if is_budget and (epochs is not None or config.max_steps is not None):
-        raise StageError(
-            f"got a budget and epochs: {epochs}, max_steps: {config.max_steps}; a budget says by itself when training ends\n"
-            "set epochs: null and max_steps: null, or unwire the budget"
-        )
-    if not is_budget and epochs is None:
-        raise StageError("epochs is null, and no budget is wired\nset epochs, or wire a budget")
     plan = StepPlan(
         num_examples=num_examples, batch_size=config.batch_size, seed=ctx.seed,
         num_steps=steps_of_epochs(

@@ -20,6 +20,7 @@ from kpod.runner import (
 )
 from kpod.stages._lm.precision import QUANTISED
 from kpod.stages.student._settings import Config
+from kpod.stages.student._wired import check_wired
 
 if TYPE_CHECKING:
     from kpod.runner.capability import Capability
@@ -54,6 +55,11 @@ class Student(Stage[Config]):
         from kpod.stages.student._auto import resolve
 
         return resolve(config, capability, models["model"])
+
+    @classmethod
+    def check(cls, config: Config, wired: frozenset[str]) -> None:
+        """Inputs that would be ignored, a length that nothing says or two things do, validation without questions."""
+        check_wired(config, wired)
 
     def run(self, ctx: Context[Config]) -> None:
         """Encode, train from the checkpoint if there is one, and write the student."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from functools import cache
 from typing import Any
 
@@ -11,6 +12,7 @@ from kpod.runner import Question, Rationale, StageError
 from kpod.stages._lm.encoding import Encoded, OnTooLong, encode_examples
 from kpod.stages._lm.loading import load_tokenizer
 from kpod.stages._lm.prompts import PromptConfig, encode_prompt
+from kpod.stages._lm.unknown_tokens import Unknown
 from tests.stages.tiny_models import tiny_files
 
 
@@ -149,3 +151,27 @@ def test_nothing_left_to_train_on_is_an_error() -> None:
         StageError, match="nothing to train on: 1 questions, 0 rationales, 0 longer"
     ):
         encode([question(1)], [])
+
+
+def test_tokens_that_the_tokenizer_does_not_know_are_counted_in_prompts_and_targets() -> None:
+    first, second = question(1), question(2)
+    known = encode([first], [rationale(first)])
+    told = encode([first, second], [rationale(first, "Zoltan has shells."), rationale(second)])
+
+    ids = [token for one in told.examples for token in (*one.prompt_ids, *one.completion.ids)]
+    assert known.unknown.num_unknown == 0
+    assert told.unknown.num_unknown == ids.count(tokenizer().unk_token_id) == 2
+    assert told.unknown.num_tokens == len(ids)
+    assert told.unknown.share == 2 / len(ids)
+
+
+def test_a_tokenizer_whose_end_token_is_called_the_unknown_one_knows_everything() -> None:
+    same = copy.deepcopy(tokenizer())
+    same.unk_token = same.eos_token
+    first = question(1)
+    examples = encode([first], [rationale(first)]).examples
+    unknown = Unknown(same)
+
+    assert tuple(unknown.passed(examples)) == examples
+    assert same.unk_token_id in examples[0].completion.ids
+    assert (unknown.num_unknown, unknown.num_tokens) == (0, examples[0].num_tokens)

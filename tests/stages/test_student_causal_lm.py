@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -139,6 +140,19 @@ def test_losses_and_tokens_are_noted_and_the_loss_falls() -> None:
         if token.is_target
     ]
     assert ctx.notes["target_tokens"] == 4 * len(targets)
+
+
+def test_a_student_says_how_much_of_its_text_the_tokenizer_does_not_know() -> None:
+    questions, rationales = rows()
+    strange = Rationale.make(questions[0].id, "Zoltan has 3 shells.", teacher="t", answer="3")
+    told = context(inputs={"questions": questions, "rationales": (strange, *rationales[1:])})
+    CausalLm().run(told)
+    known = context()
+    CausalLm().run(known)
+
+    assert told.notes["unknown_tokens"] == 2
+    assert re.search(r"; 2 of [\d,]+ tokens \(0\.\d%\) stand for text that the tokenizer does not know: kpod inspect-batch shows it$", told.notes["summary"])  # fmt: skip
+    assert "unknown_tokens" not in known.notes
 
 
 @pytest.mark.parametrize("config", [FAST, replace(FAST, method="full", lora=Lora())])
