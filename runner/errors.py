@@ -128,10 +128,11 @@ class StageCrashed(StageError):
 class MissingExtra(StageError):
     """A library that this setting needs is not installed."""
 
-    def __init__(self, library: str, *, extra: str, needed_by: str) -> None:
+    def __init__(self, library: str, *, extra: str | None = None, needed_by: str) -> None:
+        wanted = library if extra is None else f'"kpod[{extra}]"'
         super().__init__(
             f"{needed_by} needs the library {library}, which is not installed\n"
-            f'install it with: pip install "kpod[{extra}]"'
+            f"install it with: pip install {wanted}"
         )
 
 

@@ -17,7 +17,7 @@ _COMMIT = re.compile(r"^[0-9a-f]{40}$")
 
 
 class SourceMissing(KpodError):
-    """Something that a stage reads is not on this machine."""
+    """Something that a stage reads, or a library that it needs, is not on this machine."""
 
 
 class HubSilent(KpodError):

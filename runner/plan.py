@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from kpod.runner.capability import Capability
 from kpod.runner.environment import package_versions
-from kpod.runner.errors import Position, Problem, SettingError
+from kpod.runner.errors import MissingExtra, Position, Problem, SettingError
 from kpod.runner.keys import changes, preimage, seed_of, stage_key
 from kpod.runner.outside import Found, HubSilent, Outside, SourceMissing
 from kpod.runner.preimages import read_preimage, read_recent
@@ -111,7 +111,7 @@ class Planner:
         """Every unit, as far as hits make contents known.
 
         Raises:
-            KpodError: sources are missing; all of them are named.
+            SourceMissing: sources, or libraries of units that are to run; all of them are named.
         """
         planned: list[Assessment] = []
         missing: list[str] = []
@@ -124,6 +124,11 @@ class Planner:
             planned.append(assessment)
             if assessment.status == "hit":
                 self.learn(assessment)
+                continue
+            try:
+                unit.stage.stage.check_installed(unit.stage.config)
+            except MissingExtra as error:
+                missing.append(self._told(unit, "", str(error)))
         if missing:
             raise SourceMissing("\n".join([*missing, "nothing was run"]))
         return planned

@@ -14,7 +14,7 @@ from typing import Any
 
 from kpod.runner.config import unfit_default
 from kpod.runner.errors import KpodError, nearest
-from kpod.runner.stage import Stage, View
+from kpod.runner.stage import Stage, View, unfit_sockets
 
 STAGES = {
     "clustering.kmeans": "KMeans",
@@ -98,14 +98,14 @@ def find_stage(uses: str) -> AnyStage:
     if getattr(loaded, "uses", None) != uses:
         raise BrokenPlugin(uses, f"{where} says uses = {getattr(loaded, 'uses', None)!r}")
     if uses not in STAGES:
-        _check_settings(uses, where, loaded)
+        _check_declared(uses, where, loaded)
     return loaded
 
 
-def _check_settings(uses: str, where: str, stage: AnyStage) -> None:
-    """Of a plug-in; those of kpod's own stages have tests."""
+def _check_declared(uses: str, where: str, stage: AnyStage) -> None:
+    """Settings, inputs and outputs of a plug-in; those of kpod's own stages have tests."""
     try:
-        reason = unfit_default(stage.config_class)
+        reason = unfit_default(stage.config_class) or unfit_sockets(stage)
     except Exception as error:
         raise BrokenPlugin(uses, f"{where}: {type(error).__name__}: {error}") from error
     if reason:

@@ -84,6 +84,27 @@ def _sockets(stage: type) -> tuple[dict[str, Input[Any]], dict[str, Output[Any]]
     )
 
 
+def unfit_sockets(stage: type) -> str:
+    """What a class declares about its inputs and outputs that cannot be, in words; "" where there is nothing.
+
+    Args:
+        stage: a Stage or a View, whose `config_class` is known.
+    """
+    inputs, outputs = _sockets(stage)
+    settings = {setting.name for setting in fields(stage.config_class)}  # type: ignore[attr-defined]
+    for name, wanted in inputs.items():
+        if name in outputs:
+            return f"{name} is the name of an input and of an output"
+        # One that is to agree may be another stage's: this one hands it on.
+        for setting in wanted.replaces:
+            if setting not in settings:
+                return f"{name}: replaces '{setting}', which is none of its settings ({', '.join(sorted(settings))})"
+    for name, made in outputs.items():
+        if made.refines is not None and made.refines not in inputs:
+            return f"{name}: refines '{made.refines}', which is none of its inputs ({', '.join(inputs)})"
+    return ""
+
+
 def _config_class(stage: type) -> type:
     """The C of `Stage[C]`, checked to be a frozen, keyword-only dataclass."""
     for base in getattr(stage, "__orig_bases__", ()):
@@ -158,6 +179,14 @@ class Stage(_Described[ConfigT]):
 
         Raises:
             SettingError: at one of the settings.
+        """
+
+    @classmethod
+    def check_installed(cls, config: ConfigT) -> None:
+        """Look for the libraries beyond kpod's own that this config needs, here; asked before anything of a run is paid.
+
+        Raises:
+            MissingExtra: one is not installed.
         """
 
     @classmethod

@@ -149,5 +149,6 @@ def _pin(store: Store, arguments: Namespace) -> int:
         return ExitCode.DONE
     change, verb = (pin, "pinned") if arguments.action == "pin" else (unpin, "no longer pinned")
     for name in arguments.name:
-        say(f"{len(change(store, name, arguments.runs))} entries {verb}: {name}")
+        number = len(change(store, name, arguments.runs))
+        say(f"{number} {'entry' if number == 1 else 'entries'} {verb}: {name}")
     return ExitCode.DONE

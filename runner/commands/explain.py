@@ -125,11 +125,11 @@ def _image_lines(image: dict[str, Any]) -> Iterator[str]:
         ("libraries", "library"),
     ):
         for name, value in sorted(image[part].items()):
-            text = (
-                ", ".join(digest[:12] for digest in value)
-                if part == "inputs"
-                else value
-                if isinstance(value, str)
-                else json.dumps(value, ensure_ascii=False)
-            )
-            yield f"{noun} {name} = {text}"
+            yield f"{noun} {name} = {_value_text(part, value)}"
+
+
+def _value_text(part: str, value: Any) -> str:
+    """A value of the pre-image; digests by their beginnings."""
+    if part == "inputs":
+        return ", ".join(digest[:12] for digest in value)
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -68,7 +68,7 @@ def check_quantisable(
             f"allowed for it: {setting}: {instead} or nf4"
         )
     if find_spec("bitsandbytes") is None:
-        raise MissingExtra("bitsandbytes", extra="cuda", needed_by=f"{setting}: {quantisation}")
+        raise MissingExtra("bitsandbytes", needed_by=f"{setting}: {quantisation}")
 
 
 def _is_dora(adapter: Path) -> bool:

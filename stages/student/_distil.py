@@ -31,7 +31,6 @@ from kpod.stages.student._shortage import (
     told_shortage,
 )
 from kpod.stages.student._tally import Tally
-from kpod.stages.student._trackers import check_trackers
 from kpod.stages.student._training import Training
 from kpod.stages.student._wired import check_wired
 from kpod.stages.student._zero_claims import check_zero
@@ -46,7 +45,7 @@ if TYPE_CHECKING:
 
 def distil(ctx: Context[Config], stage: Student) -> None:
     """Encode, train from the checkpoint if there is one, and write the student."""
-    check_trackers(ctx.config.trackers, needed_by=stage.uses)
+    stage.check_installed(ctx.config)
     _check_wired(ctx, stage)
     files = _model_to_train(ctx, stage)
     material = gather(ctx, stage, files)

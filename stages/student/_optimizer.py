@@ -57,7 +57,7 @@ def _in_8_bits(
     groups: list[dict[str, Any]], name: OptimizerName, *, device: str
 ) -> torch.optim.Optimizer:
     if find_spec("bitsandbytes") is None:
-        raise MissingExtra("bitsandbytes", extra="cuda", needed_by=f"optimizer: {name}")
+        raise MissingExtra("bitsandbytes", needed_by=f"optimizer: {name}")
     from kpod.stages._lm.loading import quiet
 
     with quiet():

@@ -57,6 +57,13 @@ class Student(Stage[Config]):
         return resolve(config, capability, models["model"])
 
     @classmethod
+    def check_installed(cls, config: Config) -> None:
+        """The trackers."""
+        from kpod.stages.student._trackers import check_trackers
+
+        check_trackers(config.trackers, needed_by=f"{cls.uses} trackers")
+
+    @classmethod
     def check(cls, config: Config, wired: frozenset[str]) -> None:
         """Inputs that would be ignored, a length that nothing says or two things do, validation without questions."""
         check_wired(config, wired)

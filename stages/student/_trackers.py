@@ -47,7 +47,7 @@ def check_trackers(names: tuple[TrackerName, ...], *, needed_by: str) -> None:
         spec = find_spec(name)
         # A folder of that name, such as W&B leaves in the working folder, is found as well, without an origin.
         if spec is None or spec.origin is None:
-            raise MissingExtra(name, extra="trackers", needed_by=f"{needed_by} trackers: [{name}]")
+            raise MissingExtra(name, extra="trackers", needed_by=f"{needed_by}: [{name}]")
 
 
 def trackers_of(ctx: Context[Config], *, device: str) -> Trackers | None:

@@ -17,6 +17,7 @@ from kpod.runner import Stage, View
 from kpod.runner.recipe_schema import all_schemas, schema_folder, stage_schema
 from kpod.runner.registry import STAGES, AnyStage, find_stage
 from kpod.runner.schema import describe, render_schema
+from kpod.runner.stage import unfit_sockets
 from tests.contract.code import code_digest
 
 ROOT = Path(__file__).parents[2]
@@ -42,6 +43,11 @@ def test_every_public_module_of_a_kind_is_in_the_table() -> None:
     }
 
     assert set(STAGES) == found
+
+
+@each_stage
+def test_inputs_and_outputs_can_be(uses: str) -> None:
+    assert unfit_sockets(find_stage(uses)) == ""
 
 
 @each_stage

@@ -131,7 +131,7 @@ def test_a_run_or_a_stage_of_it_is_pinned_by_name(
     assert main(["cache", "pin", "last:s3", "last", *words]) == 0
     assert main(["cache", "pin", *words]) == 0
     told = capsys.readouterr().out
-    assert "1 entries pinned: last:s3" in told
+    assert "1 entry pinned: last:s3" in told
     assert "7 entries pinned: last" in told
     assert len(pins(Store(chain.store))) == 7
     with pytest.raises(KpodError, match="has no stage 'nope'\nallowed: s1, s2"):

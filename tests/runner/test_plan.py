@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
-from kpod.runner import KpodError
+from kpod.runner import KpodError, MissingExtra
+from kpod.runner.outside import SourceMissing
+from kpod.runner.registry import find_stage
 from kpod.runner.selection import downstream_of, needed_for
 from tests.chain import Chain, recipe, seven, step
 
@@ -113,3 +116,25 @@ def test_a_stage_of_many_elements_waits_for_all_of_them(chain: Chain) -> None:
     found = plan_of(chain, recipe(**{**plain["stages"], "b": step("a", "b", add=3)}))
 
     assert (found["c[a]"][0], found["c[b]"][0]) == ("hit", "run?")
+
+
+def test_libraries_that_are_not_installed_are_all_told_before_anything_runs(
+    chain: Chain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def check_installed(config: Any) -> None:
+        if config.add == 7:
+            raise MissingExtra("scope", extra="trackers", needed_by="chain.step add: 7")
+
+    chain.run(seven(s2={"add": 7}))
+    executed = chain.journal.read_text(encoding="utf-8")
+    monkeypatch.setattr(find_stage("chain.step"), "check_installed", check_installed)
+
+    with pytest.raises(SourceMissing) as caught:
+        chain.run(seven(s1={"count": 6}, s2={"add": 7}, s4={"add": 7}))
+
+    assert str(caught.value).count('pip install "kpod[trackers]"') == 2
+    for stage in ("s2", "s4"):
+        assert f"stages.{stage}\n  chain.step add: 7 needs the library scope" in str(caught.value)
+    assert str(caught.value).endswith("nothing was run")
+    assert chain.journal.read_text(encoding="utf-8") == executed
+    assert plan_of(chain, seven(s2={"add": 7}))["s2"] == ("hit", "")

@@ -1,7 +1,8 @@
-"""What is wrong with a plug-in's settings is told when it is named, and by its name: nobody else's tests look at them."""
+"""What is wrong with a plug-in's settings, inputs and outputs is told when it is named, and by its name: nobody else's tests look at them."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from kpod.runner import Doc, Ge, Le, Output, Rationale, Stage
+from kpod.runner import Doc, Ge, Input, Le, Output, Rationale, Stage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,8 +28,10 @@ class Config:
 
 class Mine(Stage[Config]):
     uses = "filter.mine"
+    rationales = Input(Rationale)
     kept = Output(Rationale)
 """
+GOOD = 'Annotated[float, Doc("A share.")] = 0.5'
 
 
 @pytest.fixture
@@ -73,3 +76,30 @@ def test_settings_that_cannot_be_are_told_with_the_stages_name(named: str, told:
 )
 def test_settings_that_can_be_are_taken(named: str) -> None:
     assert find_stage(named).uses == "filter.mine"
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ("    rationales = Output(Rationale)\n", "rationales is the name of an input and of an output"),
+        ("    best = Output(Rationale, refines='rationale')\n", "best: refines 'rationale', which is none of its inputs (rationales)"),
+        ("    budget = Input(Rationale, optional=True, replaces=('epochs',))\n", "budget: replaces 'epochs', which is none of its settings (needed, share)"),
+    ],
+)  # fmt: skip
+def test_inputs_and_outputs_that_cannot_be_are_told_with_the_stages_name(
+    more: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first as an author meets it: a class below kpod's own, with an output called as an input there."""
+    text = STAGE.format(setting=GOOD)
+    body = f'class Better(Mine):\n    uses = "filter.mine"\n{more}'
+    module = f"better_{hashlib.sha256(more.encode()).hexdigest()[:8]}"
+    (tmp_path / f"{module}.py").write_text(f"{text}\n\n{body}", encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(registry, "_plugins", lambda: {"filter.mine": f"{module}:Better"})
+    find_stage.cache_clear()
+
+    with pytest.raises(BrokenPlugin, match=r"'filter\.mine' cannot be used: .*Better") as error:
+        find_stage("filter.mine")
+    find_stage.cache_clear()
+
+    assert told in str(error.value)

@@ -149,7 +149,7 @@ def test_a_tracker_that_is_not_installed_is_asked_for_before_anything_is_trained
     with pytest.raises(
         MissingExtra, match=r"student\.causal_lm trackers: \[wandb\] needs .*wandb.*\n.*kpod\[trackers\]"
     ):  # fmt: skip
-        check_trackers(("wandb",), needed_by="student.causal_lm")
+        check_trackers(("wandb",), needed_by="student.causal_lm trackers")
 
 
 def test_a_folder_that_a_tracker_left_is_no_package(
@@ -161,7 +161,7 @@ def test_a_folder_that_a_tracker_left_is_no_package(
     monkeypatch.syspath_prepend(str(tmp_path))
 
     with pytest.raises(MissingExtra, match="wandb"):
-        check_trackers(("wandb",), needed_by="student.causal_lm")
+        check_trackers(("wandb",), needed_by="student.causal_lm trackers")
 
 
 def real(name: str) -> None:
