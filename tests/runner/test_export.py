@@ -13,8 +13,8 @@ from kpod.runner.archive import Archive
 from kpod.runner.cli import main
 from kpod.runner.export import ExportError, Form, export
 from kpod.runner.model_export import export_model
+from tests.stages.report_pages import FakeRun, predictions_of, questions_of
 from tests.stages.report_runs import method_run, rationale_of
-from tests.stages.test_report_html import FakeRun, predictions_of, questions_of
 
 
 def pipeline(folder: Path, *, has_gold: bool = True, is_trained: bool = True) -> Archive:

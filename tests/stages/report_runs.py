@@ -10,7 +10,7 @@ from typing import Any
 
 from kpod.runner import Assignment, Curriculum, Difficulty, Question, Rationale, TokenWeights
 from kpod.runner.archive import Archive
-from tests.stages.test_report_html import (
+from tests.stages.report_pages import (
     HOSTILE,
     FakeRun,
     metric_of,

@@ -10,7 +10,7 @@ from kpod.runner import Question, Rationale
 from kpod.runner.archive import Archive
 from kpod.stages.filter._tally import Tally
 from kpod.stages.report._formats import usd
-from tests.stages.test_report_html import (
+from tests.stages.report_pages import (
     FakeRun,
     metric_of,
     predictions_of,

@@ -12,7 +12,7 @@ import pytest
 
 from kpod.runner import Breakpoint, Question
 from kpod.runner.archive import Archive
-from tests.stages.test_report_html import (
+from tests.stages.report_pages import (
     HOSTILE,
     FakeRun,
     Page,

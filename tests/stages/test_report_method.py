@@ -18,6 +18,7 @@ from kpod.stages.report._curves import read_curves
 from kpod.stages.report._formats import signed, thinned
 from kpod.stages.report._shades import Thirds, pieces
 from kpod.stages.report._weights import _thirds
+from tests.stages.report_pages import FakeRun, Page, questions_of, render, scored_run
 from tests.stages.report_runs import (
     NUM_EPOCHS,
     add_method,
@@ -27,7 +28,6 @@ from tests.stages.report_runs import (
     rationale_of,
     weights_of,
 )
-from tests.stages.test_report_html import FakeRun, Page, questions_of, render, scored_run
 
 WHOLE = Thirds(low=1 / 3, high=2 / 3, least=0.0, most=1.0)
 

@@ -13,7 +13,7 @@ from kpod.stages.report import _predictions
 from kpod.stages.report._formats import plural
 from kpod.stages.report._notes import Note, flat_notes
 from kpod.stages.report._worded import worded
-from tests.stages.test_report_html import (  # fmt: skip
+from tests.stages.report_pages import (  # fmt: skip
     FakeRun,
     metric_of,
     predictions_of,

@@ -19,8 +19,8 @@ from kpod.stages.report._matrix import seeds_command
 from kpod.stages.report._verdict import claim_of, verdict_of
 from kpod.stages.report._versus import Difference, Versus
 from kpod.stages.report.html import Config, Html
+from tests.stages.report_pages import FakeRun, Page, scored_run
 from tests.stages.report_runs import sweep_runs
-from tests.stages.test_report_html import FakeRun, Page, scored_run
 
 BETTER = {"standard": [40, 41, 38, 42, 39, 40], "tokens": [41, 40, 40, 41, 39, 42], "kpod": [44, 43, 42, 46, 41, 43]}  # fmt: skip
 
