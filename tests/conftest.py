@@ -35,6 +35,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+@pytest.fixture(autouse=True)
+def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing that whoever starts the tests has set for kpod of their own, or that a launcher set."""
+    for name in ("KPOD_STORE", "KPOD_RUNS", "COLUMNS", "RANK", "WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+
+
 @pytest.fixture
 def chain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Chain:
     """A folder in which recipes of the test plug-in run and every execution is counted."""

@@ -114,7 +114,7 @@ def test_nothing_heavy_is_loaded_where_nothing_is_to_do(chain: Chain, words: lis
 
 
 def test_a_reader_that_goes_away_ends_the_run_without_a_traceback(chain: Chain) -> None:
-    chain.write(seven(s3={"pause_s": 0.3}))
+    chain.write(seven(s3={"pause_s": 1.0}))
     process = chain.start("run", "recipe.yaml")
     assert process.stdout is not None
     process.stdout.readline()

@@ -27,7 +27,8 @@ def test_versions_are_read_once(tmp_path: Path) -> None:
 
 
 def test_the_state_of_a_repository_is_its_commit_and_whether_files_differ(tmp_path: Path) -> None:
-    assert git_state(tmp_path, with_status=True) is None
+    if not any((above / ".git").exists() for above in tmp_path.parents):
+        assert git_state(tmp_path, with_status=True) is None
     for words in (
         ["init", "-q"],
         ["-c", "user.name=a", "-c", "user.email=a@b.c", "commit", "-q", "--allow-empty", "-m", "x"],

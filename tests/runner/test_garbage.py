@@ -20,7 +20,7 @@ from kpod.runner.removal import remove_garbage
 from kpod.runner.store import Store
 from tests.chain import Chain, seven
 
-LATER_S = time.time() + 2 * GRACE_S
+LATER_S = time.time() + 1000 * GRACE_S
 
 
 @pytest.fixture

@@ -71,7 +71,7 @@ def test_handlers_are_put_back(chain: Chain) -> None:
 
 
 def test_ctrl_c_returns_five_says_so_and_the_same_command_continues(chain: Chain) -> None:
-    chain.write(seven(s4={"pause_s": 0.3}))
+    chain.write(seven(s4={"pause_s": 1.0}))
     process = chain.start("run", "recipe.yaml", "--json")
     assert process.stdout is not None
     for line in process.stdout:

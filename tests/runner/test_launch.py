@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from kpod.runner import RecipeError, StageError
+from kpod.runner import launch_plan as launch_plan_module
 from kpod.runner.archive import Archive
 from kpod.runner.canonical import digest_of
 from kpod.runner.capability import read_capability
@@ -202,8 +203,10 @@ def test_an_accelerate_config_says_how_many(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("said", "told"), [({}, "no"), ({"mixed_precision": False}, "no"), ({"mixed_precision": "fp16"}, "fp16")])  # fmt: skip
 def test_the_processes_hear_which_mixed_precision_an_accelerate_config_asks_for(
-    tmp_path: Path, said: dict[str, Any], told: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: dict[str, Any], told: str
 ) -> None:
+    """On a machine with one processor as well."""
+    monkeypatch.setattr(launch_plan_module, "check_machine", lambda *_, **__: None)
     path = config_file(tmp_path, distributed_type="MULTI_CPU", num_processes=2, **said)
 
     words = launch_plan(Placement(accelerate=path)).words

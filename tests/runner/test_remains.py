@@ -17,7 +17,7 @@ from kpod.runner.remains import last_holder
 from kpod.runner.removal import remove_garbage
 from kpod.runner.store import Store
 
-LATER_S = time.time() + 2 * GRACE_S
+LATER_S = time.time() + 1000 * GRACE_S
 KEY, OTHER = "a" * 64, "b" * 64
 
 # Opens the lock file, says so, and goes on to ask for the lock when it is told to.
@@ -33,7 +33,7 @@ def flock(*given):
     return real(*given)
 fcntl.flock = flock
 try:
-    with FileLock(sys.argv[1], timeout=0.2):
+    with FileLock(sys.argv[1], timeout=float(sys.argv[2])):
         print("got it", flush=True)
         sys.stdin.readline()
 except Timeout:
@@ -65,9 +65,9 @@ def _files(store: Store, place: str) -> list[str]:
     return sorted(path.name for path in (store.root / place).rglob("*") if path.is_file())
 
 
-def _taker(path: Path) -> subprocess.Popen[str]:
+def _taker(path: Path, *, within_s: float = 60.0) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-c", _SLOW_TAKER, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", _SLOW_TAKER, str(path), str(within_s)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )  # fmt: skip
 
 
@@ -152,7 +152,7 @@ def test_who_was_about_to_take_a_lock_that_is_removed_waits_for_who_took_the_new
 ) -> None:
     _publish(store, KEY, "rows")
     path = store.lock_path(KEY)
-    late = _taker(path)
+    late = _taker(path, within_s=2.0)
     assert _line(late) == "opened"
 
     _collect(store)
