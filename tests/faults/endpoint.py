@@ -35,9 +35,9 @@ class Endpoint:
     """
 
     def __init__(self, **settings: Any) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self._port = free.getsockname()[1]
+        # Held until the server has it: a port that was let go may be taken by another test.
+        self._listening: socket.socket | None = socket.create_server(("127.0.0.1", 0))
+        self._port = self._listening.getsockname()[1]
         self.settings = settings
         self.url = f"http://127.0.0.1:{self._port}/v1"
         self._process: subprocess.Popen[bytes] | None = None
@@ -51,8 +51,12 @@ class Endpoint:
 
     def start(self) -> None:
         """Start it, and wait until it listens."""
-        words = [sys.executable, str(SERVER), str(self._port), json.dumps(self.settings)]
-        self._process = subprocess.Popen(words)
+        listening = self._listening or socket.create_server(("127.0.0.1", self._port))
+        self._listening = None
+        with listening:
+            number = listening.fileno()
+            words = [sys.executable, str(SERVER), str(number), json.dumps(self.settings)]
+            self._process = subprocess.Popen(words, pass_fds=[number])
         until = time.monotonic() + 20
         while time.monotonic() < until:
             try:

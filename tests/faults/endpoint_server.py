@@ -8,6 +8,7 @@ import hashlib
 import json
 import random
 import re
+import socket
 import time
 from collections import Counter
 from datetime import UTC, datetime, timedelta
@@ -235,11 +236,12 @@ async def send(
 
 async def _main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("port", type=int)
+    parser.add_argument("socket", type=int, help="number of the file that it listens at")
     parser.add_argument("settings", type=json.loads)
     arguments = parser.parse_args()
     server = Server(**arguments.settings)
-    listening = await asyncio.start_server(server.serve, "127.0.0.1", arguments.port, limit=2**24)
+    at = socket.socket(fileno=arguments.socket)
+    listening = await asyncio.start_server(server.serve, sock=at, limit=2**24)
     await listening.serve_forever()
 
 

@@ -165,13 +165,13 @@ def test_torchrun_and_accelerate_launch_run_a_recipe_once_and_end_also_when_noth
     del plain["placement"]
     crew.write(plain)
     launchers = (
-        ["torch.distributed.run", "--nproc_per_node", "2", "--master_port", str(free_port())],
-        ["accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--main_process_port", str(free_port())],
+        ["torch.distributed.run", "--nproc_per_node", "2", "--master_port"],
+        ["accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--main_process_port"],
     )  # fmt: skip
     said = []
     for launcher in launchers:
         process = subprocess.run(
-            [sys.executable, "-m", *launcher, "-m", "kpod.runner", "run", "recipe.yaml"],
+            [sys.executable, "-m", *launcher, str(free_port()), "-m", "kpod.runner", "run", "recipe.yaml"],
             cwd=crew.folder, text=True, capture_output=True, timeout=300, check=False,
             env={**os.environ, "KPOD_CHAIN_JOURNAL": str(crew.journal), **crew.environment},
         )  # fmt: skip

@@ -242,7 +242,9 @@ def test_extraction_takes_time_in_proportion_to_the_text(piece: str) -> None:
         return time.process_time() - start
 
     # 16 times the text: 16 times as long where linear, 256 times where not; 64 is far from both.
-    assert seconds(64_000) < 64 * max(min(seconds(4_000) for _ in range(3)), 0.002)
+    assert min(seconds(64_000) for _ in range(2)) < 64 * max(
+        min(seconds(4_000) for _ in range(3)), 0.002
+    )
 
 
 def test_every_human_solution_of_gsm8k_extracts_to_its_own_gold() -> None:
