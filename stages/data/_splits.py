@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 from kpod.runner import Doc, Ge, Question, StageError
+from kpod.stages._lm.answers import canonical
 
 if TYPE_CHECKING:
     from kpod.runner import Context, Output
@@ -69,6 +70,8 @@ class _Counts:
     num_merged: int = 0
     num_overlap: int = 0
     overlap: list[str] = field(default_factory=list)
+    num_unreadable: int = 0
+    unreadable: list[str] = field(default_factory=list)
 
 
 def id_rank(question_id: str, *, purpose: str) -> int:
@@ -110,7 +113,8 @@ def publish(
         drops_overlap: drop such a question from the later part and count it (published sets); else it is an error.
 
     Raises:
-        StageError: one question has two gold answers, parts share questions, or nothing is left.
+        StageError: one question has two gold answers, a gold answer is none of its kind, parts share questions, or nothing
+            is left.
     """
     counts = _Counts()
     taken: dict[int, int] = {}
@@ -119,9 +123,10 @@ def publish(
         for part in parts:
             bounds = _bounds(ctx, part, taken, limit)
             seen: dict[int, int] = {}
-            for split, question in _sift(ctx, part, taken, seen, counts):
-                bound = bounds.get(split)
+            for split, placed in _sift(ctx, part, taken, seen, counts):
+                question, bound = placed.question, bounds.get(split)
                 if bound is None or id_rank(question.id, purpose="limit") <= bound:
+                    _look_at_gold(placed, counts)
                     is_named = question.split == split
                     writers[split].add(question if is_named else replace(question, split=split))
                     counts.written[split] += 1
@@ -129,13 +134,15 @@ def publish(
                 raise StageError(_overlap(counts))
             if part is not parts[-1]:
                 taken |= seen
+        if counts.num_unreadable:
+            raise StageError(_unreadable(counts))
         _check_any(counts)
     _note(ctx, counts)
 
 
 def _sift(
     ctx: Context[Any], part: Part, taken: Mapping[int, int], seen: dict[int, int], counts: _Counts
-) -> Iterator[tuple[Split, Question]]:
+) -> Iterator[tuple[Split, Placed]]:
     """The distinct questions of a part with their split, less those that an earlier part has."""
     for placed in part.read():
         counts.num_rows += 1
@@ -155,7 +162,7 @@ def _sift(
             if len(counts.overlap) < _NUM_EXAMPLES:
                 counts.overlap.append(f"{placed.where}: {question.id} {_shown(question.text)}")
         else:
-            yield part.split_of(question.id), question
+            yield part.split_of(question.id), placed
 
 
 def _bounds(
@@ -165,10 +172,10 @@ def _bounds(
     if all(limit.of(split) is None for split in _SPLITS):
         return {}
     ranks: dict[Split, list[int]] = {split: [] for split in _SPLITS}
-    for split, question in _sift(ctx, part, taken, {}, _Counts()):
+    for split, placed in _sift(ctx, part, taken, {}, _Counts()):
         size = limit.of(split)
         if size is not None:
-            rank = -id_rank(question.id, purpose="limit")
+            rank = -id_rank(placed.question.id, purpose="limit")
             if len(ranks[split]) < size:
                 heapq.heappush(ranks[split], rank)
             elif size > 0:
@@ -200,6 +207,32 @@ def _overlap(counts: _Counts) -> str:
         + "".join(f"  {line}\n" for line in shown)
         + "  allowed: a question in one of train, validation and test\n"
         "  delete them from the file that is named here"
+    )
+
+
+def _look_at_gold(placed: Placed, counts: _Counts) -> None:
+    """Whether a text could match it: else the teacher is paid for a question that no rationale answers, or a test cannot be passed."""
+    question = placed.question
+    if question.answer is None:
+        return
+    if canonical(question.answer, question.kind, question.choices) is not None:
+        return
+    counts.num_unreadable += 1
+    if len(counts.unreadable) < _NUM_EXAMPLES:
+        counts.unreadable.append(
+            f"{placed.where}: {_gold(question)} for a question of kind {question.kind}"
+        )
+
+
+def _unreadable(counts: _Counts) -> str:
+    more = counts.num_unreadable - len(counts.unreadable)
+    shown = [*counts.unreadable, *([f"and {more} more"] if more else [])]
+    return (
+        f"got {counts.num_unreadable} gold answer{'s' if counts.num_unreadable > 1 else ''} that cannot be read:\n"
+        + "".join(f"  {line}\n" for line in shown)
+        + "  allowed: one number (numeric), a letter of the choices (choice), yes or no (yesno), any words (text); nothing"
+        " where there is no gold answer\n"
+        "  mend these rows, or give the stage the kind that its answers have"
     )
 
 
