@@ -15,11 +15,13 @@ class CausalLm(Student):
     """A language model trained on the questions that have a verified rationale."""
 
     uses = "student.causal_lm"
-    version = 4
+    version = 5
 
     @classmethod
     def version_of(cls, config: Config) -> int | None:
-        """Version 4 changed what computes in bf16 or drops out, 3 how a LoRA's products are summed; the rest is as under version 2."""
-        if config.computes_in_bf16 or config.lora.dropout:
+        """Version 5 changed how a LoRA's products are summed in fp32, 4 what computes in bf16 or drops out; the rest is as under version 2."""
+        if config.computes_in_bf16:
+            return 4
+        if config.method == "lora":
             return cls.version
-        return 3 if config.method == "lora" else 2
+        return 4 if config.lora.dropout else 2

@@ -15,11 +15,11 @@ class Seq2SeqLm(Student):
     """An encoder-decoder trained on the questions that have a verified rationale."""
 
     uses = "student.seq2seq_lm"
-    version = 3
+    version = 4
 
     @classmethod
     def version_of(cls, config: Config) -> int | None:
         """As of student.causal_lm; all that trains whole comes out as under version 1."""
         if config.method == "full":
             return 1
-        return cls.version if config.computes_in_bf16 or config.lora.dropout else 2
+        return 3 if config.computes_in_bf16 else cls.version
