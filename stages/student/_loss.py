@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from kpod.stages._lm.parts import Parts
 from kpod.stages._lm.parts import take_apart as take_model_apart
 from kpod.stages._lm.passages import Batch
+from kpod.stages.student._last_block import at_targets, use_targets_only
 from kpod.stages.student._low_rank import use_fast_adapters
 from kpod.stages.student._norms import use_fast_norms
 
@@ -26,7 +27,7 @@ _COPIES = 3
 
 
 def take_apart(model: Any, *, precision: str, probe_ids: tuple[int, ...]) -> Parts:
-    """As `parts.take_apart`, with faster norms and adapters where they pay; `restore_norms` undoes both."""
+    """As `parts.take_apart`, with faster norms, adapters and last block where they pay; `restore_norms` undoes all of it."""
     device = next(model.parameters()).device.type
 
     def make_fast(model: Any) -> None:
@@ -34,7 +35,9 @@ def take_apart(model: Any, *, precision: str, probe_ids: tuple[int, ...]) -> Par
             use_fast_norms(model, device=device)
         use_fast_adapters(model)
 
-    return take_model_apart(model, precision=precision, probe_ids=probe_ids, prepare=make_fast)
+    student = take_model_apart(model, precision=precision, probe_ids=probe_ids, prepare=make_fast)
+    use_targets_only(student, probe_ids=probe_ids)
+    return student
 
 
 def backward(student: Parts, batch: Batch, *, denominator: float) -> torch.Tensor:
@@ -50,8 +53,11 @@ def backward(student: Parts, batch: Batch, *, denominator: float) -> torch.Tenso
     """
     import torch
 
-    with torch.autocast(
-        student.device.type, dtype=torch.bfloat16, enabled=student.precision == "bf16"
+    with (
+        at_targets(student, batch),
+        torch.autocast(
+            student.device.type, dtype=torch.bfloat16, enabled=student.precision == "bf16"
+        ),
     ):
         hidden_ND = student.hidden(batch)
         size = max(1, _MAX_LOGITS // student.output_layer.weight.shape[0])

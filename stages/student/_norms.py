@@ -12,6 +12,7 @@ from __future__ import annotations
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
+from kpod.stages.student._last_block import restore_blocks
 from kpod.stages.student._low_rank import restore_adapters
 
 if TYPE_CHECKING:
@@ -32,8 +33,9 @@ def use_fast_norms(model: Any, *, device: str) -> None:
 
 
 def restore_norms(model: Any) -> None:
-    """Undo `use_fast_norms` and `use_fast_adapters`."""
+    """Undo `use_fast_norms`, `use_fast_adapters` and `use_targets_only`."""
     restore_adapters(model)
+    restore_blocks(model)
     for module in _norms(model):
         vars(module).pop("forward", None)
 

@@ -2,8 +2,8 @@
 
 Counted is what the method needs (Chowdhery et al. 2022, PaLM, App. B, "model FLOPs utilization"): padding, activations that are
 computed twice, and the optimizer are time without arithmetic. A matrix of N entries costs a token, at 2 FLOPs a multiply-add,
-2 N forward, 2 N for the gradient of what went in and, only where it trains, 2 N for its own gradient. The output layer is
-computed for targets only. Attention, with n tokens to look at, costs 4 n a FLOPs a token and layer forward (queries by keys,
+2 N forward, 2 N for the gradient of what went in and, only where it trains, 2 N for its own gradient. The output layer, and
+beside adapters the last feed-forward block, are computed for targets only. Attention, with n tokens to look at, costs 4 n a FLOPs a token and layer forward (queries by keys,
 weights by values; a = heads times their width), half of it where it is causal, and twice as much backward.
 """
 
@@ -14,6 +14,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kpod.stages._lm.parts import Parts
+from kpod.stages.student._last_block import targets_only_block
 
 if TYPE_CHECKING:
     import torch
@@ -62,12 +63,15 @@ def work_of(student: Parts) -> Work:
     """What a token costs this student, by its linear layers (a 4-bit one counts as what it stands for)."""
     import torch
 
-    body = encoder = cross = 0.0
+    block = targets_only_block(student)
+    at_targets = set() if block is None else set(block.modules())
+    body = encoder = cross = last = 0.0
     for name, module in student.inner.named_modules():
         if not isinstance(module, torch.nn.Linear) or module is student.output_layer:
             continue
         cost = _cost(module)
         body += cost
+        last += cost if module in at_targets else 0.0
         if ".encoder." in f".{name}.":
             encoder += cost
         elif any(f".{part}." in f".{name}." for part in _CROSS):
@@ -75,7 +79,7 @@ def work_of(student: Parts) -> Work:
     head = _cost(student.output_layer)
     whole, half = _attention(student.inner.config)
     if student.encoder is None:
-        return Work(body, body + head, 0.0, half, 0.0)
+        return Work(body - last, body + head, 0.0, half, 0.0)
     return Work(encoder + cross, body - encoder - cross + head, whole, half, whole)
 
 

@@ -19,9 +19,7 @@ class CausalLm(Student):
 
     @classmethod
     def version_of(cls, config: Config) -> int | None:
-        """Version 5 changed how a LoRA's products are summed in fp32, 4 what computes in bf16 or drops out; the rest is as under version 2."""
-        if config.computes_in_bf16:
-            return 4
+        """Version 5 changed what trains adapters, 4 what computes in bf16 or drops out; the rest is as under version 2."""
         if config.method == "lora":
             return cls.version
-        return 4 if config.lora.dropout else 2
+        return 4 if config.computes_in_bf16 or config.lora.dropout else 2

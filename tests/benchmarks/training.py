@@ -174,17 +174,21 @@ def loss_difference(name: str, root: Path) -> float:
 def share_of_peak(task: models.Task, seconds: float) -> dict[str, float]:
     """What part of this machine's matrix products a step reaches: those of frozen layers and of the head at targets.
 
-    Each frozen weight is multiplied once forward and once backward, two operations each; attention and LoRA are not counted.
+    Each frozen weight is multiplied once forward and once backward, two operations each; those of the last feed-forward block for
+    targets alone, as our loop does. Attention and LoRA are not counted.
     """
     import torch
 
     model = task.model().get_base_model()
     head = model.get_output_embeddings().weight.numel()
-    layers = sum(
-        module.weight.numel() for module in model.get_decoder().modules() if type(module) is torch.nn.Linear and module.weight.shape[0] > 16 and module.weight.shape[1] > 16
+    layers, last = (
+        sum(
+            module.weight.numel() for module in part.modules() if type(module) is torch.nn.Linear and module.weight.shape[0] > 16 and module.weight.shape[1] > 16
+        )
+        for part in (model.get_decoder(), model.get_decoder().layers[-1].mlp)
     )  # fmt: skip
     targets = sum(example.num_targets(1) for example in task.examples)
-    rate = 4 * (layers * task.num_tokens + head * targets) / seconds
+    rate = 4 * ((layers - last) * task.num_tokens + (last + head) * targets) / seconds
     matrix = torch.randn(2048, 2048, dtype=torch.bfloat16 if task.precision == "bf16" else None)
     spent = []
     for _ in range(8):
