@@ -140,17 +140,58 @@ def test_students_that_train_whole_and_encoder_decoders_are_left_alone(architect
     assert changed == []
 
 
-class Mixing(torch.nn.Module):
-    """A block whose positions look at each other."""
+class Around(torch.nn.Module):
+    """A block around another."""
 
     def __init__(self, block: Any) -> None:
         super().__init__()
         self.block = block
 
+
+class Mixing(Around):
+    """Its positions look at each other."""
+
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         """Each position, and the mean of all."""
         made: torch.Tensor = self.block(hidden)
         return made + made.mean(1, keepdim=True)
+
+
+class Telling(Around):
+    """As experts that tell their router's choice: Phi-MoE, Llama 4 and GPT-OSS in transformers 5.23."""
+
+    def forward(self, hidden: torch.Tensor) -> tuple[torch.Tensor, None]:
+        """What it makes, and what it chose."""
+        return self.block(hidden), None
+
+
+def test_a_block_that_gives_more_than_hidden_states_is_left_alone() -> None:
+    student = fresh(dropout=0.0)
+    restore_norms(student.model)
+    layer = student.inner.get_decoder().layers[-1]
+    layer.mlp = Telling(layer.mlp)
+    plain = type(layer).forward
+
+    def forward(*given: Any, **named: Any) -> Any:
+        """A layer that knows such a block."""
+        block = layer.mlp
+        layer.mlp = _First(block)
+        try:
+            return plain(layer, *given, **named)
+        finally:
+            layer.mlp = block
+
+    layer.forward = forward
+    use_targets_only(student, probe_ids=(1, 2, 3, 4, 5))
+
+    assert "forward" not in vars(layer.mlp)
+    assert student.hidden(batch_of(student)).shape[0] == 8
+
+
+class _First(Around):
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        made: torch.Tensor = self.block(hidden)[0]
+        return made
 
 
 def test_a_block_whose_positions_look_at_each_other_is_left_alone() -> None:
