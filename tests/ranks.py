@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import pickle
+import signal
 import socket
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 
 from kpod.stages._lm import processes
+from tests.stages.tiny_models import Tiny, tiny_files
 
 
 def free_port() -> int:
@@ -22,7 +25,12 @@ def free_port() -> int:
 
 
 def together(size: int, work: Callable[[int], Any], folder: Path) -> list[Any]:
-    """What a function gives on every rank of a process group; the ranks are forks of this process."""
+    """What a function gives on every rank of a process group; the ranks are forks of this process.
+
+    The tiny models are made before: ranks other than the first write none.
+    """
+    for architecture in get_args(Tiny):
+        tiny_files(architecture)
     port = str(free_port())
     children = []
     for rank in range(size):
@@ -35,10 +43,26 @@ def together(size: int, work: Callable[[int], Any], folder: Path) -> list[Any]:
                 (folder / f"{rank}.pickle").write_bytes(pickle.dumps(work(rank)))
                 processes.leave()
                 code = 0
+            except BaseException:  # noqa: BLE001 - it is told, and ends the rank
+                traceback.print_exc()
             finally:
                 sys.stderr.flush()
                 os._exit(code)
         children.append(child)
-    codes = [os.waitpid(child, 0)[1] for child in children]
-    assert codes == [0] * size
+    _wait(children)
     return [pickle.loads((folder / f"{rank}.pickle").read_bytes()) for rank in range(size)]
+
+
+def _wait(children: list[int]) -> None:
+    """Until all have ended; the others end with the first that fails, since they would wait for it half an hour."""
+    left, codes = set(children), {}
+    while left:
+        child, status = os.waitpid(-1, 0)
+        if child not in left:
+            continue
+        left.discard(child)
+        codes[children.index(child)] = os.waitstatus_to_exitcode(status)
+        if codes[children.index(child)] and len(codes) < len(children):
+            for other in left:
+                os.kill(other, signal.SIGKILL)
+    assert set(codes.values()) == {0}, f"exit status by rank, the first to fail first: {codes}"
