@@ -12,7 +12,7 @@ from kpod.runner import StageError
 from kpod.stages._lm.parts import Parts
 from kpod.stages._lm.passages import Batch, Passage, pad
 from kpod.stages.student import _last_block, _loss
-from kpod.stages.student._last_block import at_targets, use_targets_only
+from kpod.stages.student._last_block import at_targets, targets_only_block, use_targets_only
 from kpod.stages.student._loss import backward, take_apart
 from kpod.stages.student._norms import restore_norms
 from tests.stages.tiny_models import Tiny
@@ -210,7 +210,9 @@ def test_a_block_whose_positions_look_at_each_other_is_left_alone() -> None:
 
 def test_one_token_tells_nothing_and_changes_nothing() -> None:
     student = fresh(dropout=0.0)
+    assert targets_only_block(student) is not None
+    restore_norms(student.model)
 
     one = take_apart(student.model, precision="fp32", probe_ids=(1,))
 
-    assert one.inner is student.inner
+    assert targets_only_block(one) is None
